@@ -1,0 +1,1 @@
+"""What every other module may use: settings, files of a run, randomness."""

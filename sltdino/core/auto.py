@@ -1,0 +1,111 @@
+"""Settle every `auto` value: from the number of images, the batch and the length of the run to plain numbers.
+
+The sources are the papers' tables and lightly-train's defaults for small data. Settled once, at a run's start; the
+numbers are recorded in params.json and in every checkpoint, and a resumed run keeps them.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+from sltdino.core.settings import PretrainSettings, VitSettings
+
+_NAMED_SIZES = {"vit-tiny": (192, 12, 3), "vit-small": (384, 12, 6), "vit-base": (768, 12, 12)}
+
+
+class Settled(NamedTuple):
+    """Settings without `auto` values."""
+
+    settings: PretrainSettings
+    origins: dict[str, str]
+    """For each value that was settled here, by dotted key, from what."""
+
+
+class Plan(NamedTuple):
+    """How long a run is."""
+
+    images_per_step: int
+    steps_per_epoch: int
+    total_steps: int
+
+
+def plan(settings: PretrainSettings, *, num_images: int, world_size: int = 1) -> Plan:
+    """Steps of an epoch (the incomplete last batch is dropped) and of the run."""
+    images_per_step = settings.dataset.batch_size * settings.optimizer.accumulate_steps * world_size
+    steps_per_epoch = num_images * settings.pseudo_epochs // images_per_step
+    return Plan(images_per_step, steps_per_epoch, steps_per_epoch * settings.epochs)
+
+
+def settle(settings: PretrainSettings, *, num_images: int, world_size: int = 1) -> Settled:
+    """Replace every `auto` that has a rule here. `device`, `num_workers` and `precision` follow the machine instead.
+
+    Raises:
+        ValidationError: the settled values do not fit together (pydantic's, as for given ones).
+    """
+    images_per_step, _, total_steps = plan(settings, num_images=num_images, world_size=world_size)
+    epochs = settings.epochs
+    images = f"{num_images:,} images"
+    vit, vit_origins = _vit(settings.vit)
+    final_temp = _or(settings.loss.teacher_temp, _teacher_temp(num_images))
+    rules: dict[tuple[str, str], tuple[Any, str]] = {
+        ("augmentation", "local_crop_size"): (
+            _local_crop_size(settings.augmentation.image_size, settings.vit.patch_size), "3/7 of the image size"),
+        ("head", "out_dim"): (_num_prototypes(num_images), images),
+        ("head", "hidden_dim"): (min(2048, 4 * vit["embed_dim"]), f"width {vit['embed_dim']}"),
+        ("loss", "teacher_temp"): (final_temp, images),
+        ("loss", "teacher_temp_start"): (min(0.04, final_temp), f"final temperature {final_temp}"),
+        ("loss", "teacher_temp_warmup_epochs"): (min(30.0, 0.3 * epochs), f"{epochs} epochs"),
+        ("loss", "use_sinkhorn"): (settings.algorithm == "dinov2", settings.algorithm),
+        ("loss", "koleo_weight"): (0.1, settings.algorithm),
+        ("optimizer", "learning_rate"): (
+            min(2e-3, 1e-3 * math.sqrt(images_per_step / 64)), f"{images_per_step} images per step"),
+        ("optimizer", "warmup_epochs"): (min(10.0, 0.1 * epochs), f"{epochs} epochs"),
+        ("optimizer", "teacher_momentum_base"): (_momentum(total_steps), f"{total_steps:,} steps"),
+        ("optimizer", "freeze_last_layer_epochs"): (min(1.0, 0.02 * epochs), f"{epochs} epochs"),
+        ("evaluation", "eval_every"): (max(1, epochs // 10), f"{epochs} epochs"),
+    }  # fmt: skip
+    rules |= {("vit", key): (value, vit_origins[key]) for key, value in vit.items()}
+
+    values = settings.model_dump()
+    origins: dict[str, str] = {}
+    for (section, key), (value, source) in rules.items():
+        if values[section][key] == "auto":
+            values[section][key] = value
+            origins[f"{section}.{key}"] = f"auto: {source}"
+    return Settled(PretrainSettings.model_validate(values), origins)
+
+
+def _or(value: Any, rule: float) -> float:
+    return rule if value == "auto" else float(value)
+
+
+def _vit(vit: VitSettings) -> tuple[dict[str, int], dict[str, str]]:
+    width, depth, heads = _NAMED_SIZES[vit.backbone]
+    embed_dim = width if vit.embed_dim == "auto" else vit.embed_dim
+    num_heads = heads if embed_dim == width else max(1, embed_dim // 64)
+    values = {"embed_dim": embed_dim, "depth": depth if vit.depth == "auto" else vit.depth, "num_heads": num_heads}
+    origins = {"embed_dim": vit.backbone, "depth": vit.backbone, "num_heads": f"width {embed_dim}"}
+    return values, origins
+
+
+def _local_crop_size(image_size: int, patch_size: int) -> int:
+    return max(2, round(image_size * 3 / 7 / patch_size)) * patch_size
+
+
+def _num_prototypes(num_images: int) -> int:
+    # lightly-train's table for small data; more than one prototype per image only dilutes the targets
+    for limit, prototypes in ((20_000, 1024), (50_000, 2048), (100_000, 4096), (200_000, 16_384)):
+        if num_images < limit:
+            return prototypes
+    return 65_536
+
+
+def _teacher_temp(num_images: int) -> float:
+    """0.02 up to 20,000 images, rising with the logarithm of their number to DINO's 0.07 at a million."""
+    share = (math.log10(max(1, num_images)) - math.log10(20_000)) / (6 - math.log10(20_000))
+    return round(0.02 + 0.05 * min(1.0, max(0.0, share)), 4)
+
+
+def _momentum(total_steps: int) -> float:
+    # the horizon 1 / (1 - m), in steps, must be short against the run or the teacher stays the random start
+    horizon = max(1, total_steps) / 15
+    return round(min(0.996, max(0.9, 1 - 1 / horizon)), 4)

@@ -1,0 +1,359 @@
+"""Every knob of a pre-training run, declared once.
+
+A field's docstring is its `--help` text, its type and bounds are its validation, its default is the default everywhere,
+and its `Knob` says how it is spelt and whether a resumed run may change it. `cli/options.py` derives the flags and
+`core/settings_files.py` the keys of a file; nothing else lists them. `auto` values are settled by `core/auto.py`.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from sltdino.core.settings_checks import cross_field_problems
+
+Auto = Literal["auto"]
+ChangeClass = Literal["identity", "trajectory", "free"]
+"""Whether a resumed run may change a setting: never, only with `--allow-change`, or freely."""
+
+T = TypeVar("T")
+
+
+class Knob(NamedTuple):
+    """How a field differs from its section's rule `--<flag prefix><field name>` and from its section's change class."""
+
+    flag: str = ""
+    keys: tuple[str, ...] = ()
+    """Other spellings accepted in a file, inside the section and at the top level."""
+    resume: ChangeClass | None = None
+
+
+class Section(BaseModel):
+    """A frozen group of settings in which an unknown key is an error."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False, validate_default=True
+    )
+    title: ClassVar[str] = "Run"
+    flag_prefix: ClassVar[str] = ""
+    file_aliases: ClassVar[tuple[str, ...]] = ()
+    resume: ClassVar[ChangeClass] = "trajectory"
+
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(ge=1)]
+Scale = tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]]
+
+
+class DatasetSettings(Section):
+    """Reading images and forming batches."""
+
+    title = "Data"
+    flag_prefix = "dataset-"
+    file_aliases = ("dataloader",)
+    resume = "free"
+
+    batch_size: Annotated[Positive, Knob("--batch-size", resume="identity")] = 32
+    """Images per process in one forward pass."""
+    num_workers: Annotated[Annotated[int, Field(ge=0)] | Auto, Knob("--num-workers")] = "auto"
+    """Processes that decode and crop; auto: as many as cores, at most 8. Any number gives the same batches."""
+    shuffle: Annotated[bool, Knob(resume="identity")] = True
+    """Visit the images in a new random order every epoch."""
+    pin_memory: bool = False
+    """Copy batches to page-locked memory, for faster transfer to a GPU."""
+    persistent_workers: bool = False
+    """Kept for old files: workers always live as long as the run, because batches are one stream."""
+    cache: Literal["none", "ram"] = "none"
+    """Keep decoded pixels in memory shared by the workers."""
+    max_bad_fraction: Probability = 0.01
+    """Stop when more than this share of the images cannot be read."""
+
+
+class AugmentationSettings(Section):
+    """Multi-crop and colour."""
+
+    title = "Augmentation"
+    flag_prefix = "aug-"
+    file_aliases = ("augmentations",)
+
+    image_size: Annotated[Positive, Knob("--image-size", resume="identity")] = 224
+    """Side of the global crops, in pixels."""
+    local_crop_size: Annotated[Positive | Auto, Knob("--local-crop-size", resume="identity")] = "auto"
+    """Side of the local crops, in pixels; auto: 3/7 of the image size, in whole patches (96 for 224)."""
+    num_global_crops: Annotated[int, Field(ge=2, le=2), Knob("--global-crops", ("global_crops",), "identity")] = 2
+    """Global crops per image; the objectives are defined for two."""
+    num_local_crops: Annotated[int, Field(ge=0), Knob("--num-local-crops", resume="identity")] = 4
+    """Local crops per image."""
+    global_crop_scale: Annotated[Scale, Knob("--global-crop-scale")] = (0.4, 1.0)
+    """Smallest and largest share of the image's area in a global crop."""
+    local_crop_scale: Annotated[Scale, Knob("--local-crop-scale")] = (0.1, 0.4)
+    """Smallest and largest share of the image's area in a local crop."""
+    brightness: Annotated[float, Field(ge=0)] = 0.4
+    """Brightness factor is drawn from 1 ± this."""
+    contrast: Annotated[float, Field(ge=0)] = 0.4
+    """Contrast factor is drawn from 1 ± this."""
+    saturation: Annotated[float, Field(ge=0)] = 0.2
+    """Saturation factor is drawn from 1 ± this."""
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+    """Hue shift is drawn from ± this share of the colour circle."""
+    color_jitter_prob: Probability = 0.8
+    """Probability of the four colour changes together."""
+    grayscale_prob: Probability = 0.2
+    """Probability of dropping the colour."""
+    gaussian_blur_prob: Probability | Auto = "auto"
+    """Probability of blur; auto: DINO's 1.0 for the first global crop, 0.1 for the second, 0.5 for local crops."""
+    solarize_prob: Probability | Auto = "auto"
+    """Probability of inverting bright pixels; auto: DINO's 0.2 for the second global crop, 0 for the others."""
+    hflip_prob: Probability = 0.5
+    """Probability of mirroring a crop. Left and right mean something in signing."""
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    """Mean subtracted from each channel (of values in 0..1)."""
+    std: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (
+        0.229,
+        0.224,
+        0.225,
+    )
+    """Standard deviation each channel is divided by."""
+
+
+class VitSettings(Section):
+    """The backbone."""
+
+    title = "Backbone"
+    flag_prefix = "vit-"
+    resume = "identity"
+
+    backbone: Annotated[Literal["vit-tiny", "vit-small", "vit-base"], Knob("--backbone")] = "vit-small"
+    """Named size: width, depth and heads are 192, 12, 3 · 384, 12, 6 · 768, 12, 12. Explicit --vit-* flags win."""
+    patch_size: Annotated[Positive, Knob("--patch-size")] = 16
+    """Side of a patch, in pixels."""
+    embed_dim: Positive | Auto = "auto"
+    """Width; auto: of the named size."""
+    depth: Positive | Auto = "auto"
+    """Number of blocks; auto: of the named size."""
+    num_heads: Positive | Auto = "auto"
+    """Attention heads; auto: one per 64 channels."""
+    mlp_ratio: Annotated[float, Field(gt=0)] = 4.0
+    """Hidden width of a block's MLP, as a multiple of the width."""
+    registers: Annotated[int, Field(ge=0)] = 0
+    """Register tokens (Darcet et al. 2024); cannot be exported to SLT."""
+    layer_scale: Annotated[float, Field(ge=0)] = 0.0
+    """Initial LayerScale of each branch; 0 builds none."""
+    drop_path: Annotated[Probability, Knob(resume="trajectory")] = 0.0
+    """Stochastic depth of the last block; it grows linearly from 0 with depth."""
+    layer_norm_eps: Annotated[float, Field(gt=0)] = 1e-5
+    """Epsilon of every LayerNorm; 1e-5 is what SLT computes with."""
+    positions: Literal["sincos", "random"] = "sincos"
+    """How the learned position embedding starts: 2-D sine-cosine, or normal noise of std 0.02."""
+
+
+class HeadSettings(Section):
+    """The prototype heads."""
+
+    title = "Heads"
+    flag_prefix = "head-"
+    resume = "identity"
+
+    out_dim: Annotated[Annotated[int, Field(ge=2)] | Auto, Knob("--out-dim")] = "auto"
+    """Prototypes; auto: by the number of images, 1024 under 20,000 and more beyond."""
+    hidden_dim: Positive | Auto = "auto"
+    """Hidden width of the head; auto: 2048, less for a narrow backbone."""
+    bottleneck_dim: Positive = 256
+    """Width of the normalised layer before the prototypes."""
+    batch_norm: bool = True
+    """Batch norm after each hidden layer: the way out of the uniform fixed point for small data."""
+    patch_out_dim: Annotated[Annotated[int, Field(ge=2)] | Literal["shared"], Knob("--patch-out-dim")] = "shared"
+    """Prototypes of a separate patch head; shared: patches use the head of the CLS token."""
+
+
+class LossSettings(Section):
+    """The objective."""
+
+    title = "Objective"
+
+    student_temp: Annotated[float, Field(gt=0)] = 0.1
+    """Temperature of the student's softmax."""
+    teacher_temp: Annotated[float, Field(gt=0)] | Auto = "auto"
+    """Final temperature of the teacher's softmax; auto: by the number of images."""
+    teacher_temp_start: Annotated[float, Field(gt=0)] | Auto = "auto"
+    """Teacher temperature of the first step; auto: the smaller of 0.04 and the final one."""
+    teacher_temp_warmup_epochs: Annotated[float, Field(ge=0)] | Auto = "auto"
+    """Epochs over which the teacher temperature rises; auto: 30, at most 30 % of the run."""
+    center_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Momentum of the running center of the teacher's logits."""
+    use_sinkhorn: bool | Auto = "auto"
+    """Balance the teacher's assignments with Sinkhorn-Knopp in place of the center; auto: only for dinov2."""
+    sinkhorn_eps: Annotated[float, Field(gt=0)] | Auto = "auto"
+    """Sharpness of Sinkhorn-Knopp; auto: the teacher temperature's schedule."""
+    sinkhorn_iters: Positive = 3
+    """Sinkhorn-Knopp iterations."""
+    koleo_weight: Annotated[float, Field(ge=0)] | Auto = "auto"
+    """Weight of the KoLeo term, which spreads features; auto: 0.1."""
+    koleo_epsilon: Annotated[float, Field(gt=0)] = 1e-4
+    """Added to nearest-neighbour distances, so that duplicates stay finite."""
+    patch_loss_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of the masked-patch term of ibot and dinov2."""
+    patch_mask_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    """Mean share of masked patches in a masked image; the share of one image is drawn from ratio ± 0.2."""
+    patch_mask_prob: Probability = 0.5
+    """Share of the global crops that are masked."""
+
+
+class OptimizerSettings(Section):
+    """AdamW and the schedules."""
+
+    title = "Optimisation"
+
+    learning_rate: Annotated[float, Field(gt=0)] | Auto = "auto"
+    """Peak learning rate; auto: 1e-3 · sqrt(images per step / 64), at most 2e-3."""
+    min_learning_rate: Annotated[float, Field(ge=0)] = 1e-6
+    """Learning rate at the end of the cosine."""
+    warmup_epochs: Annotated[float, Field(ge=0)] | Auto = "auto"
+    """Epochs of linear warm-up; auto: 10, at most a tenth of the run."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.04
+    """Weight decay of matrices at the start; biases, norms and other 1-D parameters have none."""
+    weight_decay_final: Annotated[float, Field(ge=0)] = 0.4
+    """Weight decay at the end of its cosine."""
+    teacher_momentum_base: Probability | Auto = "auto"
+    """EMA momentum of the teacher at the start; auto: a horizon of a fifteenth of the run's steps, 0.9 to 0.996."""
+    teacher_momentum_final: Probability = 1.0
+    """EMA momentum of the teacher at the end of its cosine."""
+    clip_grad_norm: Annotated[float, Field(ge=0)] = 3.0
+    """Largest gradient norm; 0 turns clipping off."""
+    freeze_last_layer_epochs: Annotated[float, Field(ge=0)] | Auto = "auto"
+    """Epochs in which the prototypes stay fixed; auto: 1, at most 2 % of the run."""
+    accumulate_steps: Annotated[Positive, Knob(resume="identity")] = 1
+    """Forward passes whose gradients make one step."""
+
+
+class EvaluationSettings(Section):
+    """Judging the features while training."""
+
+    title = "Evaluation"
+    resume = "free"
+
+    val_dir: Path | None = None
+    """Folder of held-out images, a sub-folder for each label: k-NN accuracy on it picks the best checkpoint."""
+    eval_every: Positive | Auto = "auto"
+    """Epochs between evaluations; auto: about ten evaluations a run."""
+    knn_k: Positive = 20
+    """Neighbours of the weighted k-NN."""
+    knn_temp: Annotated[float, Field(gt=0)] = 0.07
+    """Temperature of the neighbours' votes."""
+
+
+class CheckpointSettings(Section):
+    """Files of the run folder."""
+
+    title = "Checkpoints"
+    flag_prefix = "checkpoint-"
+    file_aliases = ("checkpoint", "checkpoints")
+    resume = "free"
+
+    best_name: str = "checkpoint_best.pt"
+    """File name of the best checkpoint."""
+    last_name: str = "checkpoint_last.pt"
+    """File name of the last checkpoint."""
+    history_file: Annotated[str, Knob(resume="identity")] = "metrics.jsonl"
+    """File name of the metrics."""
+    save_every_minutes: Annotated[float, Field(gt=0), Knob("--save-every-minutes")] = 15.0
+    """Minutes between checkpoints inside an epoch; each epoch ends with one."""
+
+    @field_validator("best_name", "last_name", "history_file")
+    @classmethod
+    def _is_a_file_name(cls, value: str) -> str:
+        if value in ("", ".", "..") or "/" in value or "\\" in value or "\0" in value:
+            raise ValueError(f"must be a file name inside the run folder, not a path (got {value!r})")
+        return value
+
+
+class ExperimentSettings(Section):
+    """What people call the run."""
+
+    title = "Experiment"
+    flag_prefix = "experiment-"
+    resume = "free"
+
+    name: str = ""
+    """Name of the experiment."""
+    notes: str = ""
+    """Free text kept with the run."""
+    tags: Annotated[tuple[str, ...], Knob("--experiment-tag", ("tag",))] = ()
+    """Label of the run; repeat the flag for several."""
+
+    @field_validator("tags", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+
+class PretrainSettings(Section):
+    """All settings of a run."""
+
+    train_dir: Annotated[tuple[Path, ...], Field(min_length=1), Knob(resume="trajectory")]
+    """Image file, or folder searched recursively; repeat the flag for several."""
+    output_dir: Annotated[Path | None, Knob(resume="free")] = None
+    """Run folder; by default work_dirs/<algorithm>_<stream>."""
+    stream: Annotated[str, Field(min_length=1), Knob(resume="identity")] = "crops"
+    """What the crops show; recorded with the run and its exports."""
+    algorithm: Annotated[Literal["dino", "ibot", "dinov2"], Knob(resume="identity")] = "dino"
+    """Self-supervised objective."""
+    epochs: Positive = 100
+    """Passes over the data; every schedule spans them."""
+    pseudo_epochs: Positive = 1
+    """Times the data is repeated within one epoch."""
+    seed: Annotated[int, Field(ge=0), Knob(resume="identity")] = 42
+    """Seed of everything random."""
+    device: Annotated[str, Knob(resume="free")] = "auto"
+    """cpu, cuda, cuda:N or mps; auto takes a GPU where there is one."""
+    precision: Annotated[Literal["fp32", "bf16"] | Auto, Knob(resume="identity")] = "auto"
+    """Arithmetic of the forward pass; auto: bf16 on CUDA, else fp32. Losses are always fp32."""
+    log_interval: Annotated[Positive, Knob(resume="free")] = 10
+    """Steps between metric records."""
+    resume_from: Annotated[str | None, Knob("--resume", ("resume",), "free")] = None
+    """Continue a run: its folder or a checkpoint; `auto`: the one in --output-dir, if any; `must`: that one or fail."""
+    overwrite: Annotated[bool, Knob(resume="free")] = False
+    """Start again in a run folder that is not empty; its checkpoints and metrics are removed."""
+    export_backbone: Annotated[Path | None, Knob(resume="free")] = None
+    """At the end, write the teacher's backbone for SLT to this file."""
+    export_checkpoint: Annotated[bool, Knob(resume="free")] = False
+    """At the end, also write the encoder's state dict (see --output-path)."""
+    output_path: Annotated[Path | None, Knob(resume="free")] = None
+    """File of --export-checkpoint; by default <stream>_encoder_state.pt in the run folder."""
+    dataset: DatasetSettings = DatasetSettings()
+    augmentation: AugmentationSettings = AugmentationSettings()
+    vit: VitSettings = VitSettings()
+    head: HeadSettings = HeadSettings()
+    loss: LossSettings = LossSettings()
+    optimizer: OptimizerSettings = OptimizerSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    checkpointing: CheckpointSettings = CheckpointSettings()
+    experiment: ExperimentSettings = ExperimentSettings()
+
+    @field_validator("train_dir", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: object) -> object:
+        return (value,) if isinstance(value, str | Path) else value
+
+    @model_validator(mode="after")
+    def _fields_fit_together(self) -> "PretrainSettings":
+        if problems := list(cross_field_problems(self)):
+            raise PydanticCustomError("cross_field", "settings do not fit together", {"problems": problems})
+        return self
+
+
+STREAMS: dict[str, dict[str, Any]] = {
+    "face": {"stream": "face", "augmentation": {"hflip_prob": 0.25, "hue": 0.05}},
+    "hands": {
+        "stream": "hand",
+        "augmentation": {"hflip_prob": 0.0, "global_crop_scale": (0.5, 1.0), "local_crop_scale": (0.25, 0.5)},
+    },
+}
+"""Defaults of `pretrain face` and `pretrain hands`, where they differ from the ones above."""
+
+
+def known(value: T | Auto) -> T:
+    """The value of a setting that `core.auto.settle` has made concrete."""
+    assert value != "auto", "an auto setting was read before it was settled"
+    return value
