@@ -1,0 +1,98 @@
+"""Find the images of a data set: files and folders to a compact, ordered, fingerprinted list."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sltdino.data.scanner import Folder, Scanner, natural_key
+from sltdino.errors import DataError
+
+
+class ImageFolder:
+    """An ordered list of image files: about 12 bytes and its file name for each.
+
+    File names lie in one bytes blob; folders in a table. Any byte string is a legal name, so paths come back with
+    surrogate escapes.
+    """
+
+    def __init__(
+        self,
+        folders: Sequence[Folder],
+        *,
+        names: bytes,
+        name_ends: NDArray[np.int64],
+        folder_of: NDArray[np.int32],
+        fingerprint: str,
+        other_formats: dict[str, int],
+        warnings: tuple[str, ...],
+    ) -> None:
+        self._folders, self._names, self._name_ends, self._folder_of = tuple(folders), names, name_ends, folder_of
+        self.fingerprint = fingerprint
+        """Digest of the relative names and sizes, in order; the same wherever the folders lie."""
+        self.other_formats = other_formats
+        """How many files of every other suffix were passed over; '' counts those without one."""
+        self.warnings = warnings
+        """What else was passed over, one sentence each."""
+        used = {os.fsencode(folders[i].label) for i in np.unique(folder_of)}
+        self.labels: tuple[str, ...] = tuple(map(os.fsdecode, sorted(used, key=natural_key)))
+        """The labels in use, in natural order."""
+
+    def __len__(self) -> int:
+        return len(self._name_ends)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held for the files (the folder table apart)."""
+        return len(self._names) + self._name_ends.nbytes + self._folder_of.nbytes
+
+    def path(self, index: int) -> Path:
+        """Where image `index` lies."""
+        folder, name = self._entry(index)
+        return Path(os.fsdecode(os.path.join(folder.path, name)))
+
+    def label(self, index: int) -> str:
+        """The first sub-folder below the image's root; empty for an image directly in it."""
+        return self._entry(index)[0].label
+
+    def _entry(self, index: int) -> tuple[Folder, bytes]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"image {index} of {len(self)}")
+        start = int(self._name_ends[index - 1]) if index else 0
+        return self._folders[self._folder_of[index]], self._names[start : int(self._name_ends[index])]
+
+
+def scan(roots: Sequence[Path], *, exclude: Path | None = None) -> ImageFolder:
+    """List the images in files and folders (recursively), a folder's own files first, names in natural order.
+
+    Hidden files and folders (a leading dot: thumbnails, `._` twins of macOS) are skipped and counted. Links are
+    followed; a folder or file met a second time is skipped and counted. Hard links are different files.
+
+    Args:
+        roots: image files and folders, in the order their images get.
+        exclude: a folder not to enter, such as the run's own.
+
+    Raises:
+        MissingInputError: a root does not exist or cannot be read.
+        DataError: there are no images.
+    """
+    scanner = Scanner(None if exclude is None else os.path.realpath(os.fsencode(exclude)))
+    for root in roots:
+        scanner.add_root(os.path.abspath(os.fsencode(root)))
+    scanner.drop_linked_twice()
+    if not scanner.name_ends:
+        where = ", ".join(map(str, roots))
+        found = ", ".join(f"{count:,} {suffix or 'without suffix'}" for suffix, count in scanner.others.most_common(8))
+        details = "; ".join((f"found {found}" if found else "found no other files", *scanner.warnings()))
+        raise DataError(f"no PNG, JPEG, BMP or TIFF images in {where}: {details}; name a folder with images")
+    return ImageFolder(
+        scanner.folders,
+        names=bytes(scanner.names),
+        name_ends=np.array(scanner.name_ends, dtype=np.int64),
+        folder_of=np.array(scanner.folder_of, dtype=np.int32),
+        fingerprint=scanner.fingerprint(),
+        other_formats=dict(sorted(scanner.others.items())),
+        warnings=scanner.warnings(),
+    )

@@ -1,0 +1,210 @@
+"""Hands for the demo: a skeleton whose fingers bend and hide each other, seen from any side.
+
+Hand space has the wrist at the origin, y towards the fingertips, z out of the palm and x towards the thumb (of a right
+hand; a left hand is its mirror image). The palm is 1 long. Angles are in degrees.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from sltdino.data.synthetic_hand_shapes import HAND_SHAPES, HandShape
+from sltdino.data.synthetic_render import Canvas, Floats, Limb, Skin, f32
+from sltdino.data.synthetic_scene import (
+    CROP_SIZE,
+    SUPERSAMPLE,
+    Frame,
+    cloth_color,
+    light,
+    photograph,
+    room,
+    skin_color,
+)
+
+_KNUCKLES = ((0.31, 0.96, 0.0), (0.09, 1.0, -0.02), (-0.13, 0.95, -0.01), (-0.33, 0.84, 0.02))
+_BONES = ((0.47, 0.28, 0.21), (0.52, 0.32, 0.22), (0.48, 0.30, 0.22), (0.37, 0.22, 0.19))
+_THICKNESS = (0.118, 0.121, 0.114, 0.1)
+_THUMB_ROOT, _THUMB_BONES, _THUMB_THICKNESS = (0.24, 0.2, 0.06), (0.42, 0.36, 0.28), (0.17, 0.122, 0.112, 0.082)
+
+
+class HandPose(NamedTuple):
+    """One hand in one frame."""
+
+    shape: HandShape
+    view: tuple[float, float, float]
+    wrist: tuple[float, float]
+    """How far the hand bends sideways and towards the palm from the forearm."""
+    left: bool
+    proportions: Floats
+    """The signer's hand: length of the fingers, thickness of the fingers, width of the palm, thickness of the arm."""
+
+
+class Hand(NamedTuple):
+    """Limbs in units of the palm, turned towards the viewer; the arm is apart because crops are centred on the hand."""
+
+    limbs: list[Limb]
+    arm: list[Limb]
+
+
+def draw_hand(label: str, frame: Frame) -> Image.Image:
+    """The crop of a hand that shows a label's shape."""
+    hand = build_hand(_pose(label, frame), _skin(frame))
+    size = CROP_SIZE * SUPERSAMPLE
+    place = _framing(hand.limbs, frame, size)
+    canvas = Canvas(size)
+    for limb in [*hand.limbs, *hand.arm, *_sleeve(hand.arm, frame)]:
+        canvas.draw(place(limb))
+    return photograph(canvas.compose(room(frame, size=size), light(frame)), frame)
+
+
+def build_hand(pose: HandPose, skin: Skin) -> Hand:
+    """The limbs of a hand in a pose."""
+    length, thickness, width, arm_thickness = (float(value) for value in pose.proportions)
+    limbs: list[Limb] = []
+    wide = np.array((width, 1.0, 1.0))
+    for knuckle, bones, radius, bend, spread in zip(
+        _KNUCKLES, _BONES, _THICKNESS, pose.shape.bends, pose.shape.spread, strict=True
+    ):
+        angles = np.cumsum(bend)
+        radii = radius * thickness * np.array((1.08, 0.98, 0.88, 0.7))
+        directions = [_direction(spread * np.cos(np.radians(angle / 2)), angle) for angle in angles]
+        limbs += _chain(np.array(knuckle) * wide, directions, np.array(bones) * length, radii, skin)
+    limbs += _chain(
+        np.array(_THUMB_ROOT) * wide,
+        [_direction(sideways, out) for sideways, out in pose.shape.thumb],
+        np.array(_THUMB_BONES) * length,
+        np.array(_THUMB_THICKNESS) * thickness,
+        skin,
+    )
+    limbs += _palm(width, skin)
+    turn = _rotation(*pose.view) @ np.diag((-1.0 if pose.left else 1.0, 1.0, 1.0))
+    arm = [_turned(limb, turn) for limb in _forearm(pose.wrist, arm_thickness, skin)]
+    return Hand([_turned(limb, turn) for limb in limbs], arm)
+
+
+def _forearm(wrist: tuple[float, float], thickness: float, skin: Skin) -> list[Limb]:
+    # two bones side by side: a wrist is wider than it is deep
+    far = -_direction(*wrist) * 4
+    radius, out = (0.185 * thickness, 0.3 * thickness), f32((0, 0, 1))
+    return [
+        Limb(f32((x, 0.02, 0)), f32((far[0] + 2.2 * x, far[1], far[2])), radius, out, skin, 0.6)
+        for x in (-0.09, 0.0, 0.09)
+    ]
+
+
+def _pose(label: str, frame: Frame) -> HandPose:
+    """The hand moves through a clip from one way of showing the shape to another."""
+    clip, shape = frame.of_clip("pose"), HAND_SHAPES[label]
+    left = bool(clip.random() < 0.5)
+    # signers show a shape to the other person or to themselves
+    away = 180.0 if clip.random() < 0.35 else 0.0
+    start, end = (clip.normal(0, 1, 24) for _ in range(2))
+    noise = start * (1 - frame.moment) + end * frame.moment + frame.of_frame("pose").normal(0, 0.15, 24)
+    bends = tuple(
+        tuple(max(-8.0, angle + 6 * n) for angle, n in zip(bend, noise[3 * f : 3 * f + 3], strict=True))
+        for f, bend in enumerate(shape.bends)
+    )
+    spread = tuple(angle + 2.5 * n for angle, n in zip(shape.spread, noise[12:16], strict=True))
+    thumb = tuple((a + 5 * noise[16], b + 5 * noise[17]) for a, b in shape.thumb)
+    yaw, pitch, roll = (v + s * n for v, s, n in zip(shape.view, (20, 14, 17), noise[18:21], strict=True))
+    proportions = frame.of_signer("hand").normal((1.0, 1.0, 1.0, 1.0), (0.06, 0.07, 0.05, 0.07))
+    mirrored = left != bool(away)  # what is up stays up on the mirror image and from behind
+    return HandPose(
+        shape._replace(bends=bends, spread=spread, thumb=thumb),
+        view=(yaw + away, pitch, -roll if mirrored else roll),
+        wrist=(10 * noise[21], 14 * noise[22]),
+        left=left,
+        proportions=f32(proportions),
+    )
+
+
+def _skin(frame: Frame) -> Skin:
+    back = skin_color(frame)
+    # palms and nails are lighter, the more so the darker the skin
+    darkness = 1 - float(back.mean())
+    palm = back + (np.array((0.93, 0.70, 0.60)) - back) * (0.15 + 0.6 * darkness)
+    nail = back + (np.array((0.96, 0.80, 0.76)) - back) * 0.45
+    return Skin(back, f32(palm), f32(nail))
+
+
+def _sleeve(arm: list[Limb], frame: Frame) -> list[Limb]:
+    rng = frame.of_signer("sleeve")
+    if rng.random() < 0.3:
+        return []
+    begin, wide, color = rng.uniform(0.04, 0.13), rng.uniform(1.25, 1.6), cloth_color(rng)
+    cloth = Skin(color, color, color)
+    return [
+        bone._replace(
+            start=f32(bone.start + begin * (bone.end - bone.start)),
+            radius=(bone.radius[0] * wide * 1.15, bone.radius[1] * wide),
+            skin=cloth,
+        )
+        for bone in arm
+    ]
+
+
+def _framing(limbs: list[Limb], frame: Frame, size: int) -> Callable[[Limb], Limb]:
+    """From palm units to pixels, as a detector would crop: the hand fills most of the picture, not quite centred."""
+    rng = frame.of_frame("framing")
+    ends = np.array([(limb.start, limb.end) for limb in limbs])[..., :2].reshape(-1, 2)
+    low, high = ends.min(axis=0) - 0.1, ends.max(axis=0) + 0.1
+    scale = size * rng.uniform(0.68, 0.9) / float((high - low).max())
+    shift = size * (0.5 + rng.normal(0, 0.03, 2)) - scale * (low + high) / 2
+    move = f32((*shift, 0))
+
+    def place(limb: Limb) -> Limb:
+        near, far = limb.radius
+        return limb._replace(
+            start=limb.start * scale + move, end=limb.end * scale + move, radius=(near * scale, far * scale)
+        )
+
+    return place
+
+
+def _direction(sideways: float, out: float) -> Floats:
+    """Unit vector, `sideways` from the fingers' direction to the thumb's side and `out` of the palm, in degrees."""
+    side, lift = np.radians(sideways), np.radians(out)
+    return f32((np.sin(side) * np.cos(lift), np.cos(side) * np.cos(lift), np.sin(lift)))
+
+
+def _chain(root: Floats, directions: list[Floats], lengths: Floats, radii: Floats, skin: Skin) -> list[Limb]:
+    """Bones in a row; `radii` has one entry more than there are bones."""
+    limbs: list[Limb] = []
+    start = f32(root)
+    for number, (direction, length) in enumerate(zip(directions, lengths, strict=True)):
+        end = f32(start + direction * length)
+        side = np.cross((1.0, 0.0, 0.0), direction)  # the palm side of a finger turns as it bends
+        palm_side = f32(side / (np.linalg.norm(side) + 1e-6))
+        is_tip = number == len(directions) - 1
+        limbs.append(Limb(start, end, (float(radii[number]), float(radii[number + 1])), palm_side, skin, nail=is_tip))
+        start = end
+    return limbs
+
+
+def _palm(width: float, skin: Skin) -> list[Limb]:
+    # more ribs than bones: side by side they make a surface without grooves
+    out = f32((0, 0, 1))
+    limbs: list[Limb] = []
+    for share in np.linspace(0, 3, 7):
+        number = min(int(share), 2)
+        top = np.array(_KNUCKLES[number]) * (1 - (share - number)) + np.array(_KNUCKLES[number + 1]) * (share - number)
+        root = np.array((0.19 - 0.125 * share, 0.06, 0.0))
+        roundness = 1.0 if share in (0, 3) else 0.2
+        limbs.append(Limb(f32(root * (width, 1, 1)), f32(top * (width, 1, 1)), (0.17, 0.125), out, skin, roundness))
+    heel = Limb(f32((-0.17 * width, 0.16, 0.04)), f32((-0.28 * width, 0.6, 0.02)), (0.17, 0.13), out, skin, 0.7)
+    ball = Limb(f32((0.17 * width, 0.2, 0.06)), f32((0.31 * width, 0.75, 0.01)), (0.18, 0.125), out, skin, 0.7)
+    return [*limbs, heel, ball]
+
+
+def _rotation(yaw: float, pitch: float, roll: float) -> Floats:
+    (sy, sp, sr), (cy, cp, cr) = np.sin(np.radians((yaw, pitch, roll))), np.cos(np.radians((yaw, pitch, roll)))
+    about_y = np.array(((cy, 0, sy), (0, 1, 0), (-sy, 0, cy)))
+    about_x = np.array(((1, 0, 0), (0, cp, -sp), (0, sp, cp)))
+    about_z = np.array(((cr, -sr, 0), (sr, cr, 0), (0, 0, 1)))
+    return f32(about_z @ about_x @ about_y)
+
+
+def _turned(limb: Limb, turn: Floats) -> Limb:
+    return limb._replace(start=f32(turn @ limb.start), end=f32(turn @ limb.end), palm_side=f32(turn @ limb.palm_side))

@@ -1,0 +1,212 @@
+"""What the CPU kernels do to pixels, against Pillow and plain numpy."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageEnhance
+
+from sltdino.core.rng import generator
+from sltdino.core.settings import AugmentationSettings
+from sltdino.data.crops import CropParameters, draw_crops, draw_uniforms
+from sltdino.data.kernels import apply_crops, colour_transforms, gaussian_blur, one_thread, resample
+
+GREY = np.array((0.299, 0.587, 0.114))
+NEUTRAL = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+
+
+def photo(seed: int = 0, height: int = 90, width: int = 130) -> np.ndarray:
+    """Smooth structure with noise on it, in the full range."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    smooth = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)).astype(float)
+    return np.clip(smooth + rng.normal(0, 12, smooth.shape), 0, 255).astype(np.uint8)
+
+
+def neutral(boxes: list[tuple[int, int, int, int]], **changes: object) -> CropParameters:
+    n = len(boxes)
+    ones, zeros, no = np.ones(n), np.zeros(n), np.zeros(n, dtype=bool)
+    plain = CropParameters(np.array(boxes), no, ones, ones, ones, zeros, no, zeros, no)
+    return plain._replace(**{name: np.asarray(value) for name, value in changes.items()})
+
+
+def to_hwc(crops: torch.Tensor) -> np.ndarray:
+    return crops.permute(0, 2, 3, 1).numpy().astype(float)
+
+
+@pytest.mark.parametrize("size", [24, 48, 96, 112, 224])
+@pytest.mark.parametrize("box", [(0, 0, 90, 130), (10, 20, 64, 48), (3, 100, 20, 30), (89, 0, 1, 130), (50, 60, 1, 1)])
+def test_the_geometry_is_pillows(size: int, box: tuple[int, int, int, int]) -> None:
+    top, left, height, width = box
+    cut = Image.fromarray(photo()).crop((left, top, left + width, top + height))
+    expected = np.asarray(cut.resize((size, size), Image.Resampling.BICUBIC, reducing_gap=None)).astype(int)
+    ours = resample([photo()], np.array([box]), size)[0].permute(1, 2, 0).numpy().astype(int)
+    assert np.abs(ours - expected).max() <= 2
+
+
+def test_neutral_parameters_leave_the_pixels_as_the_resize_gave_them() -> None:
+    boxes = [(0, 0, 90, 130), (5, 6, 70, 70)]
+    resized = resample([photo(), photo(1)], np.array(boxes), 64).float()
+    crops = apply_crops([photo(), photo(1)], neutral(boxes), size=64, **NEUTRAL)
+    torch.testing.assert_close(crops * 255, resized, atol=1e-4, rtol=0)
+    whole = apply_crops([photo(2, 64, 64)], neutral([(0, 0, 64, 64)]), size=64, **NEUTRAL)
+    np.testing.assert_allclose(to_hwc(whole)[0] * 255, photo(2, 64, 64), atol=1e-4)
+
+
+def test_pixels_are_normalised_by_channel() -> None:
+    mean, std = (0.1, 0.4, 0.7), (0.2, 0.3, 0.5)
+    box = [(0, 0, 90, 130)]
+    plain = apply_crops([photo()], neutral(box), size=32, **NEUTRAL)
+    crops = apply_crops([photo()], neutral(box), size=32, mean=mean, std=std)
+    np.testing.assert_allclose(to_hwc(crops), (to_hwc(plain) - mean) / std, atol=1e-5)
+
+
+def test_flip_mirrors_left_and_right() -> None:
+    box = [(0, 0, 90, 130)]
+    plain = apply_crops([photo()], neutral(box), size=32, **NEUTRAL)
+    assert torch.equal(apply_crops([photo()], neutral(box, flip=[True]), size=32, **NEUTRAL), plain.flip(3))
+
+
+@pytest.mark.parametrize("sigma", [0.05, 0.3, 0.7, 1.0, 2.0])
+@pytest.mark.parametrize("size", [(24, 24), (48, 60)])
+def test_blur_is_a_gaussian(sigma: float, size: tuple[int, int]) -> None:
+    pixels = photo(3, *size).transpose(2, 0, 1).astype(np.float32)
+    shifts = np.arange(-20, 21)
+    weights = np.exp(-0.5 * (shifts[:, None] ** 2 + shifts[None] ** 2) / sigma**2)
+    padded = np.pad(pixels.astype(np.float64), ((0, 0), (20, 20), (20, 20)), mode="edge")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (41, 41), axis=(1, 2))
+    expected = np.einsum("chwij,ij->chw", windows, weights / weights.sum())
+    np.testing.assert_allclose(gaussian_blur(pixels, sigma), expected, atol=0.5)  # of 255: cut at 3 sigma
+
+
+def test_blur_keeps_a_constant_and_the_input() -> None:
+    pixels = np.full((3, 20, 20), 77, np.float32)
+    np.testing.assert_allclose(gaussian_blur(pixels, 1.7), pixels, atol=1e-4)
+    pixels = photo(4, 20, 20).transpose(2, 0, 1).astype(np.float32)
+    before = pixels.copy()
+    gaussian_blur(pixels, 1.7)
+    np.testing.assert_array_equal(pixels, before)
+
+
+def reference_colour(
+    pixels: np.ndarray, *, brightness: float, contrast: float, saturation: float, hue: float, grayscale: bool
+) -> np.ndarray:
+    """One pixel operation after the other, unclamped; hue turns chroma by an angle in the I-Q plane."""
+    pixels = pixels * brightness
+    pixels = contrast * pixels + (1 - contrast) * (pixels @ GREY).mean()
+    pixels = saturation * pixels + (1 - saturation) * (pixels @ GREY)[..., None]
+    to_yiq = np.array((GREY, (0.596, -0.274, -0.322), (0.211, -0.523, 0.312)))
+    yiq = pixels @ to_yiq.T
+    chroma = (yiq[..., 1] + 1j * yiq[..., 2]) * np.exp(2j * np.pi * hue)
+    pixels = np.stack((yiq[..., 0], chroma.real, chroma.imag), axis=-1) @ np.linalg.inv(to_yiq).T
+    return np.repeat((pixels @ GREY)[..., None], 3, axis=-1) if grayscale else pixels
+
+
+def test_the_colour_transform_is_the_operations_one_after_the_other() -> None:
+    rng = np.random.default_rng(6)
+    pixels = photo(5).astype(np.float64).reshape(-1, 3) / 255
+    for grayscale in (False, True):
+        values = {
+            "brightness": rng.uniform(0.6, 1.4), "contrast": rng.uniform(0.6, 1.4),
+            "saturation": rng.uniform(0.2, 1.8), "hue": rng.uniform(-0.5, 0.5),
+        }  # fmt: skip
+        params = neutral([(0, 0, 1, 1)], grayscale=[grayscale], **{name: [value] for name, value in values.items()})
+        affine = colour_transforms(params, pixels.mean(0)[None])[0]
+        expected = reference_colour(pixels, grayscale=grayscale, **values)
+        np.testing.assert_allclose(pixels @ affine[:, :3].T + affine[:, 3], expected, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "enhance"),
+    [
+        ("brightness", 0.7, ImageEnhance.Brightness),
+        ("contrast", 0.6, ImageEnhance.Contrast),
+        ("saturation", 0.5, ImageEnhance.Color),
+    ],
+)
+def test_single_colour_changes_are_pillows(name: str, value: float, enhance: type) -> None:
+    image = photo(6, 64, 64)
+    expected = np.asarray(enhance(Image.fromarray(image)).enhance(value)).astype(int)
+    crops = apply_crops([image], neutral([(0, 0, 64, 64)], **{name: [value]}), size=64, **NEUTRAL)
+    assert np.abs(to_hwc(crops)[0] * 255 - expected).max() <= 2  # Pillow rounds grey and mean to integers
+
+
+def test_hue_keeps_grey_and_a_full_turn_keeps_everything() -> None:
+    grey = np.repeat(photo(7, 32, 32)[:, :, :1], 3, axis=2)
+    box = [(0, 0, 32, 32)]
+    for image, hue in ((grey, 0.3), (photo(7, 32, 32), 1.0)):
+        turned = apply_crops([image], neutral(box, hue=[hue]), size=32, **NEUTRAL)
+        np.testing.assert_allclose(to_hwc(turned)[0] * 255, image, atol=0.01)
+    there = colour_transforms(neutral(box, hue=[0.2]), np.full((1, 3), 0.5))[0, :, :3]
+    back = colour_transforms(neutral(box, hue=[-0.2]), np.full((1, 3), 0.5))[0, :, :3]
+    np.testing.assert_allclose(there @ back, np.eye(3), atol=1e-12)
+
+
+def test_grayscale_makes_equal_channels_of_the_same_luma() -> None:
+    image = photo(8, 32, 32)
+    crop = to_hwc(apply_crops([image], neutral([(0, 0, 32, 32)], grayscale=[True]), size=32, **NEUTRAL))[0]
+    np.testing.assert_allclose(crop, np.repeat((image @ GREY / 255)[..., None], 3, axis=2), atol=1e-5)
+
+
+def test_solarize_inverts_the_bright_half() -> None:
+    ramp = np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, axis=2)
+    crop = apply_crops([ramp], neutral([(0, 0, 16, 16)], solarize=[True]), size=16, **NEUTRAL)
+    expected = np.where(ramp < 128, ramp, 255 - ramp)
+    np.testing.assert_allclose(to_hwc(crop)[0] * 255, expected, atol=1e-3)
+
+
+def test_values_stay_in_range_under_strong_changes() -> None:
+    changes = {"brightness": [1.9], "contrast": [1.9], "saturation": [1.9], "hue": [0.4]}
+    crop = apply_crops([photo(9)], neutral([(0, 0, 90, 130)], **changes), size=48, **NEUTRAL)
+    assert crop.min() >= 0
+    assert crop.max() <= 1
+
+
+def many_crops(num_images: int) -> tuple[list[np.ndarray], CropParameters]:
+    images = [photo(seed, 60 + seed, 100 - seed) for seed in range(num_images)]
+    uniforms = np.stack([draw_uniforms(generator(1, "crops", image), 2) for image in range(num_images)])
+    settings = AugmentationSettings(num_local_crops=0, image_size=112, gaussian_blur_prob=0.7, solarize_prob=0.5)
+    sizes = np.array([image.shape[:2] for image in images])
+    return images, draw_crops(uniforms, sizes, settings).global_crops.at(1)
+
+
+@pytest.mark.parametrize("size", [24, 96, 112])
+def test_a_crop_is_the_same_bits_alone_and_in_a_batch(size: int) -> None:
+    images, params = many_crops(13)
+    settings = AugmentationSettings()
+    with one_thread():
+        together = apply_crops(images, params, size=size, mean=settings.mean, std=settings.std)
+        for row in range(13):
+            one = slice(row, row + 1)
+            alone = apply_crops(images[one], params.at(one), size=size, mean=settings.mean, std=settings.std)
+            assert torch.equal(alone[0], together[row])
+
+
+def test_arrays_and_tensors_are_the_same_images_and_out_is_written() -> None:
+    images, params = many_crops(5)
+    arrays = apply_crops(images, params, size=48, **NEUTRAL)
+    out = torch.full((5, 3, 48, 48), 7.0)
+    returned = apply_crops([torch.from_numpy(image) for image in images], params, size=48, out=out, **NEUTRAL)
+    assert returned.data_ptr() == out.data_ptr()
+    assert torch.equal(out, arrays)
+
+
+def test_one_thread_gives_the_threads_back() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with one_thread():
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_mild_crop_resembles_a_plain_resize() -> None:
+    """No mixed-up axes or channels: a mild crop resembles a plain resize of its box."""
+    image = photo(10, 100, 140)
+    box = (10, 20, 80, 90)
+    changes = {"brightness": [1.1], "contrast": [0.9], "saturation": [1.1], "hue": [0.02], "blur_sigma": [0.5]}
+    crop = to_hwc(apply_crops([image], neutral([box], **changes), size=64, **NEUTRAL))[0]
+    plain = np.asarray(Image.fromarray(image).crop((20, 10, 110, 90)).resize((64, 64))) / 255
+    for channel in range(3):
+        assert np.corrcoef(crop[:, :, channel].ravel(), plain[:, :, channel].ravel())[0, 1] > 0.9
