@@ -1,0 +1,45 @@
+"""What a run writes when it is done: the exports that were asked for."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sltdino.core import files
+from sltdino.core.run_dir import RunDir
+from sltdino.export.backbone import trained_backbone
+from sltdino.export.formats import write_backbone
+from sltdino.export.to_slt import slt_state_dict
+from sltdino.pretraining.progress import Reporter
+from sltdino.pretraining.session import Session
+
+
+def write_exports(session: Session, run: RunDir, progress: dict[str, Any], reporter: Reporter) -> None:
+    """Write `export_backbone` and `export_checkpoint`, from the teacher as it is now, and register them."""
+    settings = session.settings
+    if settings.export_backbone is None and not settings.export_checkpoint:
+        return
+    network = session.trainer.model.teacher.backbone.cpu()
+    backbone = trained_backbone(network, settings, progress, checkpoint=run.last)
+    if settings.export_backbone is not None:
+        report = write_backbone(backbone, format="slt", out=settings.export_backbone)
+        proof = {"sha256": report.sha256, "max_relative_error": report.max_relative_error, "format": report.format}
+        run.register_artifact(report.path, name="exported_backbone", metadata=backbone.metadata | proof)
+        reporter.say(f"exported {report.path} for SLT; largest error of its features: {report.max_relative_error:.1e}")
+    if settings.export_checkpoint:
+        out = settings.output_path or run.path / f"{settings.stream}_encoder_state.pt"
+        _write_encoder(out, slt_state_dict(backbone), backbone.metadata)
+        run.register_artifact(out, name="encoder_state_dict", metadata=_brief(backbone.metadata))
+        reporter.say(f"exported the encoder's state dict to {out}")
+
+
+def _write_encoder(path: Path, state_dict: dict[str, torch.Tensor], metadata: dict[str, Any]) -> None:
+    """The layout of the old scripts: run facts at the top, the network's shape under `metadata`."""
+    facts = {key: value for key, value in metadata.items() if key != "backbone" and value is not None}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with files.new_file(path) as file:
+        torch.save({**facts, "state_dict": state_dict, "metadata": metadata["backbone"]}, file)
+
+
+def _brief(metadata: dict[str, Any]) -> dict[str, Any]:
+    return {key: metadata[key] for key in ("stream", "best_loss", "epochs")}

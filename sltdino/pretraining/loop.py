@@ -1,0 +1,219 @@
+"""The loop around the step: log, watch, evaluate, save, stop."""
+
+import os
+import time
+from typing import Any
+
+from sltdino.core.environment import environment
+from sltdino.core.run_dir import RunDir
+from sltdino.core.settings import PretrainSettings, known
+from sltdino.core.signals import StopRequest
+from sltdino.data.batches import LoadedBatch
+from sltdino.data.loader import build_loader
+from sltdino.errors import DataError, StoppedError
+from sltdino.pretraining.progress import Reporter
+from sltdino.pretraining.session import Session
+from sltdino.training.health import Health, Verdict, judge, observe
+from sltdino.training.trainer import StepResult
+from sltdino.types import Batch
+
+_FIVE = 5  # bad images named when there are too many
+
+
+class Loop:
+    """A run from the trainer's step to its last one.
+
+    `progress` is the part of a checkpoint that says how far the run is and what it has found; plain values only.
+    """
+
+    def __init__(
+        self, session: Session, run: RunDir, reporter: Reporter, stop: StopRequest, *, origins: dict[str, str]
+    ) -> None:
+        self.session, self.run, self.reporter, self.stop, self.origins = session, run, reporter, stop, origins
+        self.settings: PretrainSettings = session.settings
+        self.trainer, self.plan = session.trainer, session.plan
+        self.progress: dict[str, Any] = {
+            "epoch": 0, "step_in_epoch": 0, "global_step": 0, "total_steps": self.plan.total_steps,
+            "epoch_loss_sum": 0.0, "best": None, "best_loss": None, "collapsed_epochs": 0, "seconds": 0.0,
+            "knn_untrained": None, "knn_pixels": None, "knn": None,
+        }  # fmt: skip
+        self._saved_at = time.monotonic()
+
+    def train(self) -> None:
+        """Train to the end.
+
+        Raises:
+            StoppedError: a signal asked to stop; the run was saved.
+            DivergedError, DataError, ResourceError, StorageError: the last checkpoint stands.
+        """
+        if self.trainer.steps_done == 0:
+            self._evaluate_start()
+        settings, first = self.settings.dataset, self.trainer.steps_done
+        loader = build_loader(
+            self.session.batches,
+            first_step=first,
+            last_step=self.plan.total_steps,
+            num_workers=num_workers(self.settings),
+            pin_memory=settings.pin_memory,
+        )
+        before = time.monotonic()
+        logged_at, logged_step, waited = before, first, 0.0
+        try:
+            for loaded in loader:
+                arrived = time.monotonic()
+                waited += arrived - before
+                self._count_bad(loaded)
+                result = self.trainer.step(self._to_device(loaded))
+                step = self._advance(result)
+                if self._is_logged(step):
+                    now = time.monotonic()
+                    self._log(result, steps=step - logged_step, seconds=now - logged_at, waited=waited)
+                    logged_at, logged_step, waited = now, step, 0.0
+                before = time.monotonic()
+                self.progress["seconds"] += before - arrived
+                self._after_step(result, step)
+        finally:
+            loader.close()
+
+    def _after_step(self, result: StepResult, step: int) -> None:
+        """What may take long and is not part of a step's time."""
+        if step % self.plan.steps_per_epoch == 0:
+            self._end_epoch(result, step)
+        elif self.stop.requested or self._is_save_due():
+            self._save(best=False)
+        if self.stop.requested and step < self.plan.total_steps:
+            raise StoppedError(
+                f"{self.stop.requested} at step {step} of {self.plan.total_steps}; saved. "
+                f"Continue with: sltdino resume {self.run.path}",
+                exit_code=self.stop.exit_code,
+            )
+
+    def _is_save_due(self) -> bool:
+        return time.monotonic() - self._saved_at > 60 * self.settings.checkpointing.save_every_minutes
+
+    def _to_device(self, loaded: LoadedBatch) -> list[Batch]:
+        device = self.session.world.device
+        return [Batch(*(tensor.to(device, non_blocking=True) for tensor in batch)) for batch in loaded.batches]
+
+    def _count_bad(self, loaded: LoadedBatch) -> None:
+        for path, reason in loaded.bad:
+            if self.run.record_bad_image(path, reason):
+                self.reporter.say(f"skipped {path!a}: {reason}")
+        num_images, allowed = len(self.session.images), self.settings.dataset.max_bad_fraction
+        if loaded.bad and self.run.num_bad_images > allowed * num_images:
+            named = "; ".join(f"{path!a}: {reason}" for path, reason in loaded.bad[:_FIVE])
+            raise DataError(
+                f"{self.run.num_bad_images} of {num_images:,} images cannot be read, more than "
+                f"--dataset-max-bad-fraction {allowed}: {named}; all are listed in {self.run.path / 'bad_images.jsonl'}"
+            )
+
+    def _advance(self, result: StepResult) -> int:
+        step = self.trainer.steps_done
+        epoch, step_in_epoch = divmod(step, self.plan.steps_per_epoch)
+        self.progress |= {"epoch": epoch, "step_in_epoch": step_in_epoch, "global_step": step}
+        self.progress["epoch_loss_sum"] += result.metrics["loss"].item()
+        return step
+
+    def _is_logged(self, step: int) -> bool:
+        return step % self.settings.log_interval == 0 or step % self.plan.steps_per_epoch == 0
+
+    def _log(self, result: StepResult, *, steps: int, seconds: float, waited: float) -> None:
+        step = self.trainer.steps_done
+        schedules, index = self.trainer.schedules, step - 1
+        health, verdict = self._watch(result)
+        per_second = steps / max(seconds, 1e-9)
+        metrics = {
+            **{name: value.item() for name, value in result.metrics.items()},
+            "epoch": index // self.plan.steps_per_epoch + 1,
+            "epoch_step": index % self.plan.steps_per_epoch + 1,
+            "learning_rate": schedules.learning_rate(index),
+            "weight_decay": schedules.weight_decay(index),
+            "teacher_momentum": schedules.teacher_momentum(index),
+            "teacher_temp": schedules.teacher_temp(index),
+            **health._asdict(),
+            "health": verdict.name,
+            "images_per_second": per_second * self.plan.images_per_step,
+            "data_wait": waited / max(seconds, 1e-9),
+            "eta_seconds": (self.plan.total_steps - step) / per_second,
+        }
+        self.run.log(step, metrics, context="train_step")
+        self.reporter.step(step, self.plan.total_steps, metrics)
+
+    def _watch(self, result: StepResult) -> tuple[Health, Verdict]:
+        health = observe(result.metrics["loss_cls"].item(), result.features_CBD, result.targets_MK)
+        return health, judge(health, num_prototypes=known(self.settings.head.out_dim))
+
+    def _end_epoch(self, result: StepResult, step: int) -> None:
+        epoch = step // self.plan.steps_per_epoch
+        loss = self.progress["epoch_loss_sum"] / self.plan.steps_per_epoch
+        self.progress["epoch_loss_sum"] = 0.0
+        _, verdict = self._watch(result)
+        self.run.log(step, {"loss": loss, "epoch": epoch, "health": verdict.name}, context="train_epoch")
+        if verdict.collapsed:
+            self.progress["collapsed_epochs"] += 1
+            self.reporter.say(f"epoch {epoch}: {verdict.name}: {verdict.remedy}")
+        elif self.progress["best_loss"] is None or loss < self.progress["best_loss"]:
+            self.progress["best_loss"] = loss
+        found = self._evaluate(epoch, step) if self._is_evaluated(epoch) else None
+        is_best = self._is_best(epoch, loss, found, collapsed=verdict.collapsed)
+        if is_best:
+            self.run.log(step, {"loss": loss, "epoch": epoch, **self.progress["best"]}, context="train_best")
+        self._save(best=is_best, loss=loss)
+
+    def _is_evaluated(self, epoch: int) -> bool:
+        every = known(self.settings.evaluation.eval_every)
+        return self.session.probe is not None and (epoch % every == 0 or epoch == self.settings.epochs)
+
+    def _is_best(self, epoch: int, loss: float, knn: float | None, *, collapsed: bool) -> bool:
+        """Best by k-NN where there are validation images, else by the epoch's loss; never a collapsed epoch."""
+        if collapsed or (self.session.probe is not None and knn is None):
+            return False
+        best = self.progress["best"]
+        metric, value = ("loss", loss) if knn is None else ("knn", knn)
+        better = best is None or (value > best["value"] if metric == "knn" else value < best["value"])
+        if better:
+            self.progress["best"] = {"metric": metric, "value": value, "epoch": epoch}
+        return better
+
+    def _evaluate_start(self) -> None:
+        """What every later number is compared with: the untrained network and raw pixels."""
+        if self.session.probe is None:
+            return
+        self.progress["knn_pixels"] = self.session.probe.pixel_accuracy()
+        self.progress["knn_untrained"] = self._evaluate(0, 0, knn_pixels=self.progress["knn_pixels"])
+
+    def _evaluate(self, epoch: int, step: int, **more: float) -> float:
+        probe = self.session.probe
+        assert probe is not None
+        accuracy = probe.accuracy(self.trainer.model.teacher.backbone, self.session.world.device)
+        for path, reason in self.session.probe_bad_images:
+            self.run.record_bad_image(path, reason)
+        self.progress["knn"] = accuracy
+        self.run.log(step, {"epoch": epoch, "knn": accuracy, **more, "protocol": probe.protocol}, context="eval")
+        untrained, pixels = self.progress["knn_untrained"], self.progress["knn_pixels"]
+        baseline = "untrained network" if untrained is None else f"untrained {untrained:.1%}"
+        self.reporter.say(f"epoch {epoch}: k-NN {accuracy:.1%} ({baseline}, raw pixels {pixels:.1%})")
+        return accuracy
+
+    def _save(self, *, best: bool, loss: float | None = None) -> None:
+        state = {
+            **self.trainer.state_dict(),
+            "progress": self.progress,
+            "settings": self.settings.model_dump(mode="json"),
+            "origins": self.origins,
+            "images": {"count": len(self.session.images), "fingerprint": self.session.images.fingerprint},
+            "environment": environment(),
+        }
+        self.run.publish_checkpoint(
+            state, best=best, epoch=self.progress["epoch"], loss=loss,
+            global_step=self.progress["global_step"], total_steps=self.plan.total_steps,
+        )  # fmt: skip
+        self._saved_at = time.monotonic()
+
+
+def num_workers(settings: PretrainSettings) -> int:
+    """Loader processes: as asked, or as many as this process may use cores, at most 8."""
+    if settings.dataset.num_workers != "auto":
+        return settings.dataset.num_workers
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(8, cores)

@@ -1,0 +1,127 @@
+"""From settled settings to the parts of a run."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from sltdino.core.auto import Plan, plan
+from sltdino.core.distributed import World
+from sltdino.core.settings import PretrainSettings, known
+from sltdino.data.batches import BatchBuilder
+from sltdino.data.image_folder import ImageFolder, scan
+from sltdino.errors import SettingsError
+from sltdino.evaluation.features import KnnProbe, Pixels
+from sltdino.models.student_teacher import build_student_teacher
+from sltdino.objectives.algorithms import build_objective, masks_patches
+from sltdino.training.optimizer import build_optimizer
+from sltdino.training.schedules import build_schedules
+from sltdino.training.trainer import Trainer
+
+BadImage = tuple[str, str]
+"""Path and reason."""
+
+
+class Session(NamedTuple):
+    """Everything that a run's loop works with."""
+
+    settings: PretrainSettings
+    world: World
+    images: ImageFolder
+    plan: Plan
+    trainer: Trainer
+    batches: BatchBuilder
+    probe: KnnProbe | None
+    probe_bad_images: list[BadImage]
+    """Images the probe could not read; it appends to the list."""
+
+
+def build_session(settings: PretrainSettings, images: ImageFolder, world: World) -> Session:
+    """Build model, objective, optimizer and data of a run whose settings are settled.
+
+    Raises:
+        DataError: fewer images than one step needs. SettingsError: the validation folder cannot be used.
+    """
+    steps = plan(settings, num_images=len(images), world_size=world.size)
+    masked = masks_patches(settings.algorithm)
+    batches = BatchBuilder(
+        images,
+        settings.dataset,
+        settings.augmentation,
+        seed=settings.seed,
+        patch_size=settings.vit.patch_size,
+        mask_ratio=settings.loss.patch_mask_ratio,
+        mask_probability=settings.loss.patch_mask_prob if masked else 0.0,
+        pseudo_epochs=settings.pseudo_epochs,
+        accumulate_steps=settings.optimizer.accumulate_steps,
+        world=world,
+    )
+    bad: list[BadImage] = []
+    probe = _build_probe(settings, images, bad) if settings.evaluation.val_dir is not None else None
+    return Session(settings, world, images, steps, _build_trainer(settings, steps, world), batches, probe, bad)
+
+
+def _build_trainer(settings: PretrainSettings, steps: Plan, world: World) -> Trainer:
+    head = settings.head
+    own_patch_head = masks_patches(settings.algorithm) and head.patch_out_dim != "shared"
+    num_patch_prototypes = head.patch_out_dim if isinstance(head.patch_out_dim, int) else known(head.out_dim)
+    model = build_student_teacher(
+        settings.vit,
+        head,
+        image_size=settings.augmentation.image_size,
+        num_patch_prototypes=num_patch_prototypes if own_patch_head else 0,
+        seed=settings.seed,
+    ).to(world.device)
+    objective = build_objective(
+        settings.algorithm,
+        settings.loss,
+        num_prototypes=known(head.out_dim),
+        num_patch_prototypes=num_patch_prototypes,
+    ).to(world.device)
+    schedules = build_schedules(
+        settings.optimizer, settings.loss, steps_per_epoch=steps.steps_per_epoch, total_steps=steps.total_steps
+    )
+    on_cuda = torch.device(world.device).type == "cuda"
+    return Trainer(
+        model,
+        objective,
+        build_optimizer(model.student),
+        schedules,
+        seed=settings.seed,
+        clip_grad_norm=settings.optimizer.clip_grad_norm,
+        autocast=settings.precision == "bf16" or (settings.precision == "auto" and on_cuda),
+    )
+
+
+def _build_probe(settings: PretrainSettings, images: ImageFolder, bad: list[BadImage]) -> KnnProbe:
+    folder = settings.evaluation.val_dir
+    assert folder is not None
+    val = scan([folder])
+    shared = _first_shared_file(images, val)
+    if shared is not None:
+        raise SettingsError(f"--val-dir: {shared} is also a training image; hold the validation images out")
+    crops = settings.augmentation
+    return KnnProbe(
+        images,
+        val,
+        Pixels(crops.image_size, crops.mean, crops.std),
+        k=settings.evaluation.knn_k,
+        temp=settings.evaluation.knn_temp,
+        on_bad=lambda path, reason: bad.append((str(path), reason)),
+    )
+
+
+def _first_shared_file(train: ImageFolder, val: ImageFolder) -> Path | None:
+    trained_on = set(_real_paths(train))
+    return next((path for path in _real_paths(val) if path in trained_on), None)
+
+
+def _real_paths(images: ImageFolder) -> Iterator[Path]:
+    real: dict[Path, Path] = {}  # a million crops lie in few folders
+    for index in range(len(images)):
+        path = images.path(index)
+        folder = real.get(path.parent)
+        if folder is None:
+            folder = real[path.parent] = path.parent.resolve()
+        yield folder / path.name

@@ -1,0 +1,1 @@
+"""What a run folder says about the run."""

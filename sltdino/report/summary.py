@@ -1,0 +1,181 @@
+"""What a run folder says: what it is, how far, how fast, how good, whether healthy, and its files."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sltdino.core.run_dir import read_artifacts, read_metrics, read_names, read_params, read_status
+from sltdino.core.settings import PretrainSettings, known
+from sltdino.training.health import Health, judge
+
+_CURVE_WIDTH = 40
+_BLOCKS = "▁▂▃▄▅▆▇█"
+
+
+def summarize(run: Path) -> dict[str, Any]:
+    """The facts of a run folder, as plain values for JSON. Reading needs no lock: the run may be going on.
+
+    Raises:
+        MissingInputError: `run` holds no run. RunFolderError: one of its files is damaged.
+    """
+    params, status = read_params(run), read_status(run)
+    history = read_metrics(run, read_names(run).history_file)
+    latest: dict[str, dict[str, Any]] = {}
+    losses: list[float] = []
+    evaluations: list[dict[str, Any]] = []
+    for record in history:
+        context = str(record.get("context"))
+        latest[context] = record
+        if context == "train_epoch" and record.get("loss") is not None:
+            losses.append(record["loss"])
+        elif context == "eval":
+            evaluations.append({key: record.get(key) for key in ("epoch", "step", "knn", "knn_pixels")})
+    return {
+        "run": str(run),
+        "what": _what(params),
+        "state": status.get("state", "unknown"),
+        "message": status.get("message", ""),
+        "progress": _progress(params, latest.get("train_step", {}), status),
+        "speed": _speed(latest.get("train_step", {}), status),
+        "loss": {"epochs": losses, "last_step": latest.get("train_step", {}).get("loss")},
+        "knn": _knn(evaluations, latest.get("eval", {})),
+        "health": _health(params, latest.get("train_step", {})),
+        "best": latest.get("train_best"),
+        "bad_images": status.get("bad_images", 0),
+        "unreadable_records": history.unreadable,
+        "notices": [notice["text"] for notice in status.get("notices", [])],
+        "files": _files(run),
+    }
+
+
+def render(summary: Mapping[str, Any]) -> str:
+    """The page that `sltdino inspect` prints."""
+    what, progress, speed = summary["what"], summary["progress"], summary["speed"]
+    rows = [
+        ("run", f"{summary['run']}" + (f" ({what['name']})" if what["name"] else "")),
+        ("what", what["text"]),
+        ("state", summary["state"] + (f": {summary['message']}" if summary["message"] else "")),
+        ("how far", f"step {progress['step']:,} of {progress['total_steps']:,}, epoch {progress['epoch']} of "
+                    f"{progress['epochs']}"),
+        ("how fast", _speed_text(speed)),
+        ("loss", _loss_text(summary["loss"], what["num_prototypes"])),
+        ("how good", _knn_text(summary["knn"])),
+        ("healthy", summary["health"]["verdict"] + (f": {summary['health']['remedy']}" if summary["health"]["remedy"] else "")),
+        ("best", _best_text(summary["best"])),
+    ]  # fmt: skip
+    if summary["bad_images"]:
+        rows.append(("skipped", f"{summary['bad_images']} images that cannot be read, listed in bad_images.jsonl"))
+    rows += [("notice", text) for text in summary["notices"]]
+    rows += [("file", f"{file['name']}  {file['megabytes']:.1f} MB  {file['path']}") for file in summary["files"]]
+    return "\n".join(f"{title:<9} {_printable(text)}" for title, text in rows)
+
+
+def curve(values: list[float], width: int = _CURVE_WIDTH) -> str:
+    """Numbers as a line of block characters, averaged down to `width`."""
+    if not values:
+        return ""
+    size = max(1, math.ceil(len(values) / width))
+    means = [sum(part) / len(part) for part in (values[i : i + size] for i in range(0, len(values), size))]
+    low, span = min(means), (max(means) - min(means)) or 1.0
+    return "".join(_BLOCKS[round((value - low) / span * (len(_BLOCKS) - 1))] for value in means)
+
+
+def _what(params: Mapping[str, Any]) -> dict[str, Any]:
+    settings, backbone = _settings(params), params["backbone"]
+    text = (
+        f"{params['algorithm']} on {params['images']['count']:,} images of {params['stream']}, ViT of width "
+        f"{backbone['embed_dim']}, depth {backbone['depth']}, patch {backbone['patch_size']}, {backbone['image_size']} px"
+    )
+    name = params.get("experiment", {}).get("name", "")
+    return {"text": text, "name": name, "algorithm": params["algorithm"], "stream": params["stream"],
+            "num_prototypes": known(settings.head.out_dim)}  # fmt: skip
+
+
+def _settings(params: Mapping[str, Any]) -> PretrainSettings:
+    return PretrainSettings.model_validate(params["settings"])
+
+
+def _progress(params: Mapping[str, Any], step: Mapping[str, Any], status: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "step": max(step.get("step", 0), status.get("global_step", 0)),
+        "total_steps": params["total_steps"],
+        "epoch": step.get("epoch", 0),
+        "epochs": params["epochs"],
+        "saved_step": status.get("global_step", 0),
+    }
+
+
+def _speed(step: Mapping[str, Any], status: Mapping[str, Any]) -> dict[str, Any]:
+    left = step.get("eta_seconds") if status.get("state") == "running" else None
+    return {
+        "images_per_second": step.get("images_per_second"),
+        "data_wait": step.get("data_wait"),
+        "eta_seconds": left,
+    }
+
+
+def _knn(evaluations: list[dict[str, Any]], last: Mapping[str, Any]) -> dict[str, Any]:
+    first = evaluations[0] if evaluations else {}
+    return {
+        "untrained": first.get("knn") if first.get("epoch") == 0 else None,
+        "raw_pixels": first.get("knn_pixels"),
+        "last": last.get("knn"),
+        "best": max((record["knn"] for record in evaluations if record["knn"] is not None), default=None),
+        "protocol": last.get("protocol", ""),
+        "curve": [record["knn"] for record in evaluations],
+    }
+
+
+def _health(params: Mapping[str, Any], step: Mapping[str, Any]) -> dict[str, Any]:
+    if any(step.get(field) is None for field in Health._fields):
+        return {"verdict": "not measured yet", "collapsed": False, "remedy": ""}
+    health = Health(**{field: step[field] for field in Health._fields})
+    verdict = judge(health, num_prototypes=known(_settings(params).head.out_dim))
+    return {"verdict": verdict.name, "collapsed": verdict.collapsed, "remedy": verdict.remedy, **health._asdict()}
+
+
+def _files(run: Path) -> list[dict[str, Any]]:
+    found = []
+    for artifact in read_artifacts(run):
+        path = Path(artifact["path"])
+        path = run / path.name if not path.exists() and (run / path.name).exists() else path  # a moved run folder
+        size = path.stat().st_size / 1e6 if path.exists() else 0.0
+        found.append({"name": artifact["name"], "path": str(path), "megabytes": size, "exists": path.exists(),
+                      "metadata": artifact["metadata"]})  # fmt: skip
+    return found
+
+
+def _speed_text(speed: Mapping[str, Any]) -> str:
+    if speed["images_per_second"] is None:
+        return "no step logged yet"
+    left = "" if speed["eta_seconds"] is None else f", {speed['eta_seconds'] / 60:.0f} min left"
+    return f"{speed['images_per_second']:.0f} images/s, {speed['data_wait']:.0%} of it waiting for data{left}"
+
+
+def _loss_text(loss: Mapping[str, Any], num_prototypes: int) -> str:
+    if not loss["epochs"]:
+        return "no epoch finished yet"
+    first, last = loss["epochs"][0], loss["epochs"][-1]
+    log_k = f"ln {num_prototypes} = {math.log(num_prototypes):.2f}"
+    return f"{first:.3f} -> {last:.3f} ({log_k})  {curve(loss['epochs'])}"
+
+
+def _knn_text(knn: Mapping[str, Any]) -> str:
+    if knn["last"] is None:
+        return "not measured: give labelled images with --val-dir"
+    start = "" if knn["untrained"] is None else f"untrained {knn['untrained']:.1%}, "
+    pixels = "" if knn["raw_pixels"] is None else f"raw pixels {knn['raw_pixels']:.1%}, "
+    return f"k-NN {knn['last']:.1%} ({start}{pixels}best {knn['best']:.1%})  {curve(knn['curve'])}"
+
+
+def _best_text(best: Mapping[str, Any] | None) -> str:
+    if best is None:
+        return "none: no epoch has finished without collapse"
+    value = f"k-NN {best['value']:.1%}" if best.get("metric") == "knn" else f"loss {best['loss']:.3f}"
+    return f"epoch {best['epoch']}, {value}"
+
+
+def _printable(text: str) -> str:
+    """Names and messages come from files: nothing in them may steer the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
