@@ -1,0 +1,41 @@
+"""Pre-train ViT backbones with DINO and iBOT on face and hand crops of sign language."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sltdino.core.settings_files import load_settings
+    from sltdino.export.formats import export as export_backbone
+    from sltdino.pretraining import pretrain, resume
+
+    __version__: str
+
+__all__ = ["__version__", "export_backbone", "load_settings", "pretrain", "resume"]
+
+_HOMES = {
+    "pretrain": ("sltdino.pretraining", "pretrain"),
+    "resume": ("sltdino.pretraining", "resume"),
+    "load_settings": ("sltdino.core.settings_files", "load_settings"),
+    # not `export`: that is the subpackage
+    "export_backbone": ("sltdino.export.formats", "export"),
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import what is asked for only now, so that `import sltdino` costs nothing (torch takes seconds)."""
+    import importlib
+
+    if name == "__version__":
+        return _version()
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, attribute = _HOMES[name]
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _version() -> str:
+    from importlib import metadata
+
+    try:
+        return metadata.version("sltdino")
+    except metadata.PackageNotFoundError:  # run from a checkout by the scripts in tools/
+        return "0+checkout"

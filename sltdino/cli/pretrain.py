@@ -1,0 +1,38 @@
+"""`sltdino pretrain face|hands`: one command with two presets."""
+
+from collections.abc import Callable
+
+import typer
+
+from sltdino.cli.help import PlainCommand, PlainGroup, show_help_without_command
+from sltdino.cli.options import Typed, takes_settings
+from sltdino.cli.training import show
+from sltdino.core.settings import STREAMS
+from sltdino.core.settings_files import load_settings
+
+_PRECEDENCE = "Flags win over --set items, these over --config files (later over earlier), these over the defaults."
+
+app = typer.Typer(cls=PlainGroup, help="Pre-train a backbone on folders of crops.")
+app.callback(invoke_without_command=True)(show_help_without_command)
+
+
+def _command(stream: str) -> Callable[..., None]:
+    def pretrain(typed: Typed) -> None:
+        settings, origins = load_settings(stream, files=typed.files, sets=typed.sets, flags=typed.flags)
+
+        from sltdino import pretraining
+
+        show(
+            lambda reporter: pretraining.pretrain(
+                settings, origins=origins, config_files=typed.files, reporter=reporter
+            )
+        )
+
+    return takes_settings(pretrain, stream=stream)
+
+
+for _stream in STREAMS:
+    _text = (
+        f"Pre-train on {_stream} crops.\n\nFlags win over --set items, these over --config files, these over defaults."
+    )
+    app.command(_stream, cls=PlainCommand, help=_text)(_command(_stream))

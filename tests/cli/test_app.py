@@ -1,0 +1,131 @@
+"""Exit codes, messages, and what is imported when."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sltdino import errors
+from sltdino.cli import app
+
+
+def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def raise_it(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(sys.modules["sltdino.pretraining"], "pretrain", raise_it)
+
+
+ARGV = ("pretrain", "hands", "--train-dir", "a")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (errors.DataError("too few"), 65, "error [E-DATA] too few"),
+        (errors.CheckpointError("bad", code="E-CKPT-CORRUPT"), 65, "error [E-CKPT-CORRUPT] bad"),
+        (errors.StoppedError("saved", exit_code=75), 75, "error [E-STOPPED] saved"),
+        (errors.RunInUseError("busy\x1b[2J"), 69, "error [E-IN-USE] busy\\x1b[2J"),
+        (errors.SettingsError("late"), 2, "error: late"),
+        (KeyboardInterrupt(), 130, "error [E-INTERRUPTED] interrupted"),
+    ],
+)
+def test_an_error_is_one_line_and_its_exit_code(
+    error: BaseException, code: int, line: str, monkeypatch: pytest.MonkeyPatch, run: Any, trained: Any
+) -> None:
+    fail_with(monkeypatch, error)
+    result = run(*ARGV)
+    assert (result.code, result.out, result.err) == (code, "", [line])
+
+
+def test_further_lines_of_an_error_are_indented(monkeypatch: pytest.MonkeyPatch, run: Any, trained: Any) -> None:
+    fail_with(monkeypatch, errors.ChangeRefusedError("one\ntwo"))
+    assert run(*ARGV).err == ["error [E-CHANGE] one", "  two"]
+
+
+def test_a_bug_is_one_line_that_says_where_its_traceback_is(
+    monkeypatch: pytest.MonkeyPatch, run: Any, trained: Any, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    fail_with(monkeypatch, ValueError("odd\nthing"))
+    result = run(*ARGV)
+    [kept] = tmp_path.iterdir()
+    assert result.code == 1
+    assert result.err == [f"error [E-BUG] ValueError: odd; this is our mistake, please report it with {kept}"]
+    assert "Traceback" in kept.read_text()
+
+
+@pytest.mark.parametrize("argv", [("--debug", *ARGV), (*ARGV, "--debug")])
+def test_debug_shows_the_traceback(argv: Any, monkeypatch: pytest.MonkeyPatch, run: Any, trained: Any) -> None:
+    fail_with(monkeypatch, errors.DataError("too few"))
+    result = run(*argv)
+    assert result.err[0].startswith("Traceback")
+    assert result.err[-1] == "error [E-DATA] too few"
+
+
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        (("pretrian",), "error: No such command 'pretrian'. Did you mean 'pretrain'? (see sltdino --help)"),
+        (
+            (*ARGV, "--epoch", "5"),
+            "error: no such option --epoch; did you mean --epochs? (see sltdino pretrain hands --help)",
+        ),
+        (
+            (*ARGV, "b"),
+            "error: Got unexpected extra argument(s) (b) (a flag for several values is repeated: "
+            "--train-dir A --train-dir B) (see sltdino pretrain hands --help)",
+        ),
+        (("export", "run"), "error: --output: missing; pass -o PATH, the file to write"),
+        (("demo-data", "hand", "d"), "error: demo-data: unknown stream 'hand'; did you mean 'hands'?"),
+    ],
+)
+def test_a_usage_error_is_one_line_with_a_suggestion(argv: Any, line: str, run: Any) -> None:
+    result = run(*argv)
+    assert (result.code, result.out, result.err) == (2, "", [line])
+
+
+@pytest.mark.parametrize("argv", [(), ("pretrain",)])
+def test_a_group_without_a_command_shows_its_help_as_a_mistake(argv: Any, run: Any) -> None:
+    result = run(*argv)
+    assert result.code == 2
+    assert "Commands:" in result.out
+
+
+def test_version_goes_to_stdout(run: Any) -> None:
+    result = run("--version")
+    assert result.code == 0
+    assert result.out.startswith("sltdino ")
+
+
+def test_settings_errors_and_help_answer_fast_and_without_torch() -> None:
+    code = """
+import sys, time
+import sltdino
+from sltdino.cli.app import main
+assert main(["--help"]) == 0
+assert main(["pretrain", "hands", "--epochs", "0"]) == 2
+assert main(["resume"]) == 2 and main(["export"]) == 2
+heavy = {"torch", "numpy", "PIL"} & set(sys.modules)
+assert not heavy, heavy
+assert time.process_time() < 0.6, time.process_time()
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_package_offers_its_functions_and_nothing_else() -> None:
+    import sltdino
+
+    assert sltdino.load_settings.__module__ == "sltdino.core.settings_files"
+    with pytest.raises(AttributeError, match="no attribute 'pretrian'"):
+        sltdino.pretrian  # noqa: B018
+
+
+def test_the_entry_point_is_main() -> None:
+    import tomllib
+
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["scripts"]["sltdino"] == f"{app.__name__}:{app.main.__name__}"

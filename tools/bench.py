@@ -1,0 +1,180 @@
+"""How fast is a step, against what this machine's matrix products allow; all in one run, interleaved.
+
+    python tools/bench.py small            # width 192, depth 6, patch 16, 112 px, 2+4 crops of 48, 4096 prototypes, batch 32
+    python tools/bench.py vits --json      # ViT-S/16, 224 px, 2+8 crops of 96, 65,536 prototypes, batch 8
+
+Every figure is the median over the rounds, with the smallest and the largest.
+"""
+
+import json
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import torch
+import typer
+
+from sltdino.core.auto import settle
+from sltdino.core.distributed import World
+from sltdino.core.settings import PretrainSettings, known
+from sltdino.data.image_folder import scan
+from sltdino.data.loader import build_loader
+from sltdino.data.synthetic import write_demo_crops
+from sltdino.objectives.algorithms import masks_patches
+from sltdino.pretraining.session import Session, build_session
+from sltdino.types import Batch
+
+CASES: dict[str, dict[str, Any]] = {
+    "small": {
+        "dataset": {"batch_size": 32},
+        "augmentation": {"image_size": 112, "local_crop_size": 48, "num_local_crops": 4},
+        "vit": {"embed_dim": 192, "depth": 6, "num_heads": 3, "patch_size": 16},
+        "head": {"out_dim": 4096, "hidden_dim": 2048},
+    },
+    "vits": {
+        "dataset": {"batch_size": 8},
+        "augmentation": {"image_size": 224, "local_crop_size": 96, "num_local_crops": 8},
+        "vit": {"backbone": "vit-small", "patch_size": 16},
+        "head": {"out_dim": 65_536, "hidden_dim": 2048},
+    },
+}
+NUM_WORKERS = 2
+
+
+class Figure(NamedTuple):
+    """A measured value: median, smallest and largest over the rounds."""
+
+    median: float
+    smallest: float
+    largest: float
+
+
+def step_flops(settings: PretrainSettings, *, masked_share: float) -> float:
+    """Floating-point operations of one step per image: 2 for each multiply-add of a matrix product, attention included.
+
+    A token costs 2·(4D² + 2D·hidden) in a block and 4·L·D for its attention over L tokens. The backward pass costs
+    twice the forward one. The student sees every crop, forward and backward; the teacher the two global ones, forward.
+    """
+    vit, crops, head = settings.vit, settings.augmentation, settings.head
+    width, hidden = known(vit.embed_dim), int(known(vit.embed_dim) * vit.mlp_ratio)
+
+    def backbone(size: int) -> float:
+        patches = (size // vit.patch_size) ** 2
+        tokens = patches + 1 + vit.registers
+        block = tokens * (2 * (4 * width**2 + 2 * width * hidden) + 4 * tokens * width)
+        return known(vit.depth) * block + 2 * patches * 3 * vit.patch_size**2 * width
+
+    h, b = known(head.hidden_dim), head.bottleneck_dim
+    row = 2 * (width * h + h * h + h * b + b * known(head.out_dim))
+    patches = (crops.image_size // vit.patch_size) ** 2
+    global_crop = backbone(crops.image_size) + row + masked_share * patches * row
+    local_crop = backbone(known(crops.local_crop_size)) + row
+    return 2 * global_crop + 3 * (2 * global_crop + crops.num_local_crops * local_crop)
+
+
+def matmul_rate() -> float:
+    """The machine's best rate of square fp32 products, in operations a second."""
+    best = 0.0
+    for size in (1024, 2048, 3072, 4096):
+        a, b = torch.randn(size, size), torch.randn(size, size)
+        repeats = max(1, round(2e10 / (2 * size**3)))
+        seconds = timed(lambda a=a, b=b, repeats=repeats: [a @ b for _ in range(repeats)])
+        best = max(best, 2 * size**3 * repeats / seconds)
+    return best
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Seconds that `work` takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+class Bench:
+    """One case with its network, its crops on disk and one batch in memory."""
+
+    def __init__(self, case: str, algorithm: str, folder: Path) -> None:
+        write_demo_crops("hands", folder, count=400, seed=0)
+        values = {"train_dir": str(folder), "algorithm": algorithm, "epochs": 1000, **CASES[case]}
+        images = scan([folder])
+        settings = settle(PretrainSettings.model_validate(values), num_images=len(images)).settings
+        self.session: Session = build_session(settings, images, World())
+        self.batch_size = settings.dataset.batch_size
+        share = settings.loss.patch_mask_ratio * settings.loss.patch_mask_prob if masks_patches(algorithm) else 0.0
+        self.flops = step_flops(settings, masked_share=share) * self.batch_size
+        self.fixed: tuple[Batch, ...] = self.session.batches[0].batches
+        self.stream = build_loader(self.session.batches, first_step=0, last_step=10**6, num_workers=NUM_WORKERS)
+
+    def step(self, repeats: int) -> None:
+        for _ in range(repeats):
+            self.session.trainer.step(self.fixed)
+
+    def augment(self, repeats: int) -> None:
+        for step in range(repeats):
+            self.session.batches[step]
+
+    def end_to_end(self, repeats: int) -> None:
+        for _ in range(repeats):
+            self.session.trainer.step(next(self.stream).batches)
+
+    def figures(self, rounds: int, repeats: int) -> dict[str, Figure]:
+        """Measure everything once a round, one after the other, so that a slow moment hits all alike."""
+        rows: dict[str, list[float]] = {}
+        self.end_to_end(2)
+        self.step(1)
+        images = repeats * self.batch_size
+        for _ in range(rounds):
+            rate = matmul_rate()
+            step, augment = timed(lambda: self.step(repeats)), timed(lambda: self.augment(repeats))
+            end_to_end = timed(lambda: self.end_to_end(repeats))
+            row = {
+                "matmul.gflops": rate / 1e9,
+                "step.images_per_second": images / step,
+                "step.matmul_share": self.flops * repeats / step / rate,
+                "augmentation.images_per_second": images / augment,
+                "end_to_end.images_per_second": images / end_to_end,
+                "end_to_end.share_of_step": step / end_to_end,
+            }
+            for name, value in row.items():
+                rows.setdefault(name, []).append(value)
+        return {name: Figure(statistics.median(v), min(v), max(v)) for name, v in rows.items()}
+
+
+def main(
+    case: Annotated[str, typer.Argument(help="small or vits.")],
+    algorithm: Annotated[str, typer.Option(help="dino, ibot or dinov2.")] = "dino",
+    rounds: Annotated[int, typer.Option(min=1, help="Times everything is measured.")] = 5,
+    repeats: Annotated[int, typer.Option(min=1, help="Steps in one measurement.")] = 4,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measure a training step and what surrounds it."""
+    if case not in CASES:
+        raise typer.BadParameter(f"{case!r} is not one of {', '.join(CASES)}", param_hint="CASE")
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(case, algorithm, Path(folder) / "crops")
+        figures = bench.figures(rounds, repeats)
+        bench.stream.close()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    report = {
+        "case": case, "algorithm": algorithm, "threads": torch.get_num_threads(), "workers": NUM_WORKERS,
+        "gflops_per_image": bench.flops / bench.batch_size / 1e9, "peak_memory_mib": peak / 2**20,
+    }  # fmt: skip
+    if as_json:
+        print(json.dumps({**report, **{name: figure._asdict() for name, figure in figures.items()}}, indent=2))
+        return
+    print(
+        "  ".join(
+            f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in report.items()
+        )
+    )
+    for name, figure in figures.items():
+        print(f"{name:<32} {figure.median:10.3f}   ({figure.smallest:.3f} to {figure.largest:.3f})")
+
+
+if __name__ == "__main__":
+    typer.run(main)
