@@ -1,20 +1,16 @@
-"""Files that appear whole or not at all, and the lock that keeps a folder to one writer."""
+"""Files that appear whole or not at all."""
 
 import errno
 import os
 import secrets
 import shutil
-import socket
 import sys
-import time
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
-from sltdino.errors import CannotCreateError, RunInUseError, SltDinoError, StorageError
+from sltdino.errors import CannotCreateError, SltDinoError, StorageError
 
 TEMPORARY = ".sltdino-{}.tmp"
 """Name of a file that is being written; short, so that any legal target name leaves room for it."""
@@ -24,10 +20,8 @@ _CANNOT_CREATE = {
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG,
     errno.EEXIST, errno.ENOTEMPTY, errno.EINVAL, errno.EILSEQ,
 }  # fmt: skip
-_UNSUPPORTED = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
-_NO_HARD_LINKS = _UNSUPPORTED | {errno.EPERM, errno.EMLINK, errno.EXDEV, errno.EACCES, errno.EINVAL}
-_NO_FLOCK = _UNSUPPORTED | {errno.ENOLCK, errno.EINVAL}
-_LOCK_TRIES, _LOCK_PAUSE = 3, 0.05  # a reader that looks who holds the lock has it for an instant
+UNSUPPORTED = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+_NO_HARD_LINKS = UNSUPPORTED | {errno.EPERM, errno.EMLINK, errno.EXDEV, errno.EACCES, errno.EINVAL}
 
 
 @contextmanager
@@ -105,7 +99,7 @@ def flush_to_disk(descriptor: int) -> None:
             fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
             return
         except OSError as error:
-            if error.errno not in _UNSUPPORTED | {errno.EINVAL, errno.ENOTTY}:
+            if error.errno not in UNSUPPORTED | {errno.EINVAL, errno.ENOTTY}:
                 raise
     os.fsync(descriptor)
 
@@ -116,7 +110,7 @@ def flush_folder(folder: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in _UNSUPPORTED | {errno.EINVAL}:  # SMB and FUSE without fsync of folders
+        if error.errno not in UNSUPPORTED | {errno.EINVAL}:  # SMB and FUSE without fsync of folders
             raise
     finally:
         os.close(descriptor)
@@ -144,6 +138,11 @@ def second_name(source: Path, target: Path) -> bool:
         return False
 
 
+def same_file(one: Path, other: Path) -> bool:
+    """Whether both names exist and are one file."""
+    return one.exists() and other.exists() and one.samefile(other)
+
+
 def probe(folder: Path) -> bool:
     """Write, flush and remove a small file in `folder`; True when the folder also has hard links.
 
@@ -158,110 +157,6 @@ def probe(folder: Path) -> bool:
     finally:
         first.unlink(missing_ok=True)
         second.unlink(missing_ok=True)
-
-
-class FolderLock:
-    """Holds a folder for this process until `release`, or until the process ends in whatever way.
-
-    Where the file system has no `flock`, a file that exists while the lock is held takes its place; `notice` says so.
-
-    Raises:
-        RunInUseError: another process holds it; the message names its pid and host.
-        CannotCreateError, StorageError: the lock file cannot be written.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.notice = ""
-        self._held_file: Path | None = None
-        self._descriptor = -1
-        with os_errors(path):
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
-            self._descriptor = os.open(path, flags, 0o666)
-            try:
-                if not _flock(self._descriptor, path):
-                    self._hold_by_file(path.with_name(path.name + "-held"))
-                os.ftruncate(self._descriptor, 0)
-                os.pwrite(self._descriptor, _this_process(), 0)
-            except BaseException:
-                self.release()
-                raise
-        _close_locks_in_forks()
-        _LOCKS.add(self)
-
-    def release(self) -> None:
-        """Let others have the folder. Doing it twice does nothing."""
-        if self._held_file is not None:
-            self._held_file.unlink(missing_ok=True)
-            self._held_file = None
-        self._close()
-
-    def _hold_by_file(self, held: Path) -> None:
-        try:
-            descriptor = os.open(held, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
-        except FileExistsError:
-            raise RunInUseError(
-                f"{held.parent}: held by {_holder(held)}, by a lock file because this file system has no flock; "
-                f"if that process is gone: rm {held}"
-            ) from None
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(_this_process())
-        self._held_file = held
-        self.notice = f"the file system of {held.parent} has no flock: {held.name} holds the folder, also after a kill"
-
-    def _close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)  # and no LOCK_UN: in a forked child that would end its parent's lock
-            self._descriptor = -1
-
-    def _forget_in_child(self) -> None:
-        self._held_file = None
-        self._close()
-
-
-_LOCKS: "weakref.WeakSet[FolderLock]" = weakref.WeakSet()
-
-
-@cache
-def _close_locks_in_forks() -> None:
-    """Keep loader workers from holding a lock that their killed parent had."""
-
-    def forget() -> None:
-        for lock in list(_LOCKS):
-            lock._forget_in_child()
-
-    os.register_at_fork(after_in_child=forget)
-
-
-def _flock(descriptor: int, path: Path) -> bool:
-    """Whether the file system knows `flock`; when it returns True, this process has the lock."""
-    import fcntl  # not on Windows, where the other functions of this module work
-
-    for remaining in reversed(range(_LOCK_TRIES)):
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if not remaining:
-                raise RunInUseError(
-                    f"{path.parent}: in use by {_holder(path)}; wait for it, stop it, or choose another --output-dir"
-                ) from None
-            time.sleep(_LOCK_PAUSE)
-        except OSError as error:
-            if error.errno not in _NO_FLOCK:
-                raise
-            return False
-    raise AssertionError("unreachable")
-
-
-def _this_process() -> bytes:
-    return f"pid {os.getpid()} on {socket.gethostname()}\n".encode(errors="replace")
-
-
-def _holder(path: Path) -> str:
-    """What the holder wrote about itself; anyone may have written it, so only a short printable line counts."""
-    with path.open("rb") as file:
-        text = file.read(200).decode(errors="replace").strip()
-    return text if text.startswith("pid ") and text.isprintable() else "another process"
 
 
 def _os_error_behind(error: BaseException | None) -> OSError | None:

@@ -1,33 +1,22 @@
-"""The folder of a run: everything the first process writes about it, and how to read it back."""
+"""The folder of a run: everything the first process writes about it."""
 
-import os
 import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-from pydantic import ValidationError
-
-from sltdino.core import files, json_files
+from sltdino.core import files, json_files, run_files
 from sltdino.core.json_files import JsonLines, JsonLinesReader
+from sltdino.core.lock import FolderLock
+from sltdino.core.run_files import DEFAULT_NAMES, LoadedCheckpoint
 from sltdino.core.settings import CheckpointSettings
 from sltdino.errors import CheckpointError, MissingInputError, RunFolderError, StorageError
 
 State = Literal["running", "done", "stopped", "failed"]
 
-PARAMS, ARTIFACTS, STATUS, BAD_IMAGES, LOCK = (
-    "params.json", "artifacts.json", "status.json", "bad_images.jsonl", ".sltdino.lock",
-)  # fmt: skip
-_DEFAULT_NAMES = CheckpointSettings()
-
-
-class LoadedCheckpoint(NamedTuple):
-    """A checkpoint's content and the file it came from."""
-
-    state: dict[str, Any]
-    path: Path
+_NO_HARD_LINKS = "the file system has no hard links: checkpoints are copied, which takes time and space"
 
 
 class RunDir:
@@ -44,7 +33,7 @@ class RunDir:
         self._notices: list[dict[str, Any]] = []
         self._last_is_whole = False
         self._open = ExitStack()
-        self._lock = files.FolderLock(path / LOCK)
+        self._lock = FolderLock(path / run_files.LOCK)
         self._open.callback(self._lock.release)
         try:
             self._prepare(overwrite=overwrite, resuming=resuming)
@@ -53,14 +42,14 @@ class RunDir:
             raise
 
     @classmethod
-    def create(cls, path: Path, names: CheckpointSettings = _DEFAULT_NAMES, *, overwrite: bool = False) -> "RunDir":
+    def create(cls, path: Path, names: CheckpointSettings = DEFAULT_NAMES, *, overwrite: bool = False) -> "RunDir":
         """Start a run in `path`. Other files in the folder are left alone; with `overwrite`, an old run's are removed.
 
         Raises:
             RunFolderError: the folder holds a run, or something of another program under our names.
             RunInUseError: another process holds it. CannotCreateError, StorageError: it cannot be written to.
         """
-        _check(names)
+        run_files.check_names(names)
         with files.os_errors(path):
             new = [folder for folder in (path, *path.parents) if not folder.exists()]
             path.mkdir(parents=True, exist_ok=True)
@@ -69,17 +58,17 @@ class RunDir:
         return cls(path, names, overwrite=overwrite, resuming=False)
 
     @classmethod
-    def open(cls, path: Path, names: CheckpointSettings = _DEFAULT_NAMES) -> "RunDir":
+    def open(cls, path: Path, names: CheckpointSettings = DEFAULT_NAMES) -> "RunDir":
         """Continue the run in `path`.
 
         Raises:
             MissingInputError: there is no such folder. RunFolderError: it holds no run.
             RunInUseError: another process holds it. CannotCreateError, StorageError: it cannot be written to.
         """
-        _check(names)
+        run_files.check_names(names)
         if not path.is_dir():
             raise MissingInputError(f"{path}: there is no such run folder; check its name")
-        if not _own_files(path, names):
+        if not run_files.own_files(path, names):
             raise RunFolderError(f"{path}: holds no run to resume; check its name, or start one with pretrain")
         return cls(path, names, overwrite=False, resuming=True)
 
@@ -103,7 +92,7 @@ class RunDir:
     @property
     def previous(self) -> Path:
         """The file of the checkpoint before the last one."""
-        return self.path / previous_name(self.names)
+        return self.path / run_files.previous_name(self.names)
 
     @property
     def best(self) -> Path:
@@ -127,7 +116,7 @@ class RunDir:
 
     def write_params(self, params: Mapping[str, object]) -> None:
         """Write params.json: what this run is, and what reproduces it."""
-        json_files.write(self.path / PARAMS, params)
+        json_files.write(self.path / run_files.PARAMS, params)
 
     def log(self, step: int, metrics: Mapping[str, float | int | str | bool | None], *, context: str) -> None:
         """Add a record to the metrics. A number that is not finite becomes null and is named under `non_finite`."""
@@ -143,7 +132,7 @@ class RunDir:
     def rewind(self, checkpoint: LoadedCheckpoint) -> int:
         """Bring the folder back to the moment the checkpoint was saved; the number of metric records that were cut."""
         state, source = checkpoint
-        if state.get("is_best") and source.name == self.last.name and not _same_file(self.last, self.best):
+        if state.get("is_best") and source.name == self.last.name and not files.same_file(self.last, self.best):
             self._second_name(self.last, self.best)  # the process ended between publishing the two
         return self.truncate_metrics(int(state.get("metrics_offset", 0)))
 
@@ -169,7 +158,7 @@ class RunDir:
             self._artifacts[names.index(entry["name"])] = entry
         else:
             self._artifacts.append(entry)
-        json_files.write(self.path / ARTIFACTS, self._artifacts)
+        json_files.write(self.path / run_files.ARTIFACTS, self._artifacts)
 
     def write_status(self, state: State, *, exit_code: int | None = None, message: str = "", **progress: Any) -> None:
         """Write status.json: what the run is doing or how it ended. `progress` is kept until it is given anew."""
@@ -222,15 +211,15 @@ class RunDir:
     def _prepare(self, *, overwrite: bool, resuming: bool) -> None:
         """With the lock held: what must be known before any work is done."""
         if not resuming:
-            _refuse_unless_new(self.path, self.names, overwrite=overwrite)
+            run_files.refuse_unless_new(self.path, self.names, overwrite=overwrite)
         files.remove_leftovers(self.path)
         hard_links = files.probe(self.path)
-        status, damaged = _read_index(self.path / STATUS, dict)
-        self._notices = [notice for notice in status.get("notices", []) if _is_notice(notice)]
-        self._artifacts, damaged_too = _read_index(self.path / ARTIFACTS, list)
+        status, damaged = run_files.read_index(self.path / run_files.STATUS, dict)
+        self._notices = run_files.notices_in(status)
+        self._artifacts, damaged_too = run_files.read_index(self.path / run_files.ARTIFACTS, list)
         self._metrics = self._open.enter_context(closing(JsonLines(self.path / self.names.history_file)))
-        self._bad_images = self._open.enter_context(closing(JsonLines(self.path / BAD_IMAGES)))
-        self._bad_paths = {str(record.get("path")) for record in JsonLinesReader(self.path / BAD_IMAGES)}
+        self._bad_images = self._open.enter_context(closing(JsonLines(self.path / run_files.BAD_IMAGES)))
+        self._bad_paths = {str(record.get("path")) for record in JsonLinesReader(self.path / run_files.BAD_IMAGES)}
         self._write_status()
         for log in (self._metrics, self._bad_images):
             if log.torn_bytes:
@@ -259,173 +248,4 @@ class RunDir:
 
     def _write_status(self) -> None:
         status = {"timestamp": json_files.now(), "bad_images": self.num_bad_images, "notices": self._notices}
-        json_files.write(self.path / STATUS, self._status | self._progress | status)
-
-
-_NO_HARD_LINKS = "the file system has no hard links: checkpoints are copied, which takes time and space"
-
-
-def read_params(path: Path) -> dict[str, Any]:
-    """What params.json of a run folder says; without a lock, like everything that only reads.
-
-    Raises:
-        MissingInputError: there is no such folder, or it holds no run. RunFolderError: the file is damaged.
-    """
-    return _expect(json_files.read(path / PARAMS), dict, path / PARAMS)  # type: ignore[no-any-return]
-
-
-def read_metrics(path: Path, history_file: str = _DEFAULT_NAMES.history_file) -> JsonLinesReader:
-    """The metric records of a run folder, one at a time; a torn last line is counted in `unreadable`."""
-    return JsonLinesReader(path / history_file)
-
-
-def read_artifacts(path: Path) -> list[dict[str, Any]]:
-    """What the run in a folder made; empty when there is no list.
-
-    Raises:
-        RunFolderError: the list is damaged.
-    """
-    return _expect(json_files.read(path / ARTIFACTS), list, path / ARTIFACTS) if (path / ARTIFACTS).exists() else []
-
-
-def read_status(path: Path) -> dict[str, Any]:
-    """What status.json of a run folder says; empty when there is none, as in runs of the old scripts.
-
-    Raises:
-        RunFolderError: the file is damaged.
-    """
-    return _expect(json_files.read(path / STATUS), dict, path / STATUS) if (path / STATUS).exists() else {}
-
-
-def read_names(path: Path) -> CheckpointSettings:
-    """The file names that the run in a folder was started with; the usual ones when its params.json has none.
-
-    Raises:
-        RunFolderError: params.json is damaged, or has names that are none.
-    """
-    chosen = read_params(path).get("checkpointing", {}) if (path / PARAMS).exists() else {}
-    keys = {"best": "best_name", "last": "last_name", "history_file": "history_file"}
-    try:
-        names = CheckpointSettings(**{field: chosen[key] for key, field in keys.items() if key in chosen})
-    except (ValidationError, TypeError) as error:
-        raise RunFolderError(f"{path / PARAMS}: its checkpointing names are no file names; correct them") from error
-    _check(names)
-    return names
-
-
-def load_checkpoint(
-    run_or_file: Path, *, which: Literal["last", "best"] = "last", fallback: bool = False
-) -> LoadedCheckpoint:
-    """Load a checkpoint file, or the last or best one of a run folder.
-
-    With `fallback`, a damaged or missing last checkpoint of a folder is replaced by the previous one; the `path` of the
-    result tells.
-
-    Raises:
-        MissingInputError: there is none. CheckpointError: it is damaged or foreign; where the previous one can take its
-            place, the message has its step and the command.
-    """
-    from sltdino.core import checkpoint
-
-    if not run_or_file.is_dir():
-        return LoadedCheckpoint(checkpoint.load(run_or_file), run_or_file)
-    names = read_names(run_or_file)
-    path = run_or_file / (names.last_name if which == "last" else names.best_name)
-    previous = run_or_file / previous_name(names)
-    try:
-        return LoadedCheckpoint(checkpoint.load(path), path)
-    except (CheckpointError, MissingInputError) as error:
-        if which == "best" or not previous.exists() or error.code == "E-CKPT-VERSION":
-            raise
-        reason = str(error).rpartition(";")[0]
-        try:
-            state = checkpoint.load(previous)
-        except CheckpointError:
-            way_on = f"{previous.name} is damaged too: start a new run, or restore one of them from a backup"
-            raise CheckpointError(f"{reason}; {way_on}", code=error.code) from error
-        if fallback:
-            return LoadedCheckpoint(state, previous)
-        step = state.get("progress", {}).get("global_step", "an unknown")
-        way_on = f"{previous.name} is at step {step}: sltdino resume {run_or_file} --fallback"
-        raise CheckpointError(f"{reason}; {way_on}", code=error.code) from error
-
-
-def previous_name(names: CheckpointSettings) -> str:
-    """The file name of the checkpoint before the last: checkpoint_last.pt gives checkpoint_prev.pt."""
-    stem, suffix = os.path.splitext(names.last_name)
-    return f"{stem.removesuffix('last')}prev{suffix}" if stem.endswith("last") else f"{stem}_prev{suffix}"
-
-
-def has_checkpoint(path: Path) -> bool:
-    """Whether a folder holds a run that can be resumed; what `--resume auto` asks.
-
-    Raises:
-        RunFolderError: as `read_names`.
-    """
-    names = read_names(path)
-    return (path / names.last_name).exists() or (path / previous_name(names)).exists()
-
-
-def _check(names: CheckpointSettings) -> None:
-    if os.name == "nt":
-        raise RunFolderError("training on Windows: its file systems lack what a run needs; use Linux, macOS or WSL 2")
-    chosen = [names.last_name, names.best_name, names.history_file, previous_name(names)]
-    for name in chosen:
-        if name in (PARAMS, ARTIFACTS, STATUS, BAD_IMAGES) or name.startswith(".sltdino") or chosen.count(name) > 1:
-            raise RunFolderError(f"{name}: also the name of another file of the run; choose other checkpoint names")
-
-
-def _own_files(path: Path, names: CheckpointSettings) -> list[Path]:
-    """Files of a run in `path`, in the order in which removing them always leaves something that says so."""
-    checkpoints = [names.last_name, previous_name(names), names.best_name]
-    own = [*checkpoints, names.history_file, BAD_IMAGES, ARTIFACTS, STATUS, PARAMS]
-    return [path / name for name in own if (path / name).exists() or (path / name).is_symlink()]
-
-
-def _refuse_unless_new(path: Path, names: CheckpointSettings, *, overwrite: bool) -> None:
-    """A run that failed before its first record has nothing to lose: its files do not stand in the way."""
-    own = _own_files(path, names)
-    for name, kind, key in ((PARAMS, dict, "algorithm"), (STATUS, dict, "state"), (ARTIFACTS, list, "")):
-        if path / name in own and not _is_ours(path / name, kind, key):
-            raise RunFolderError(f"{path / name}: not written by sltdino; move it, or choose another --output-dir")
-    progress = [file for file in own if file.name not in (PARAMS, STATUS, ARTIFACTS) and file.lstat().st_size]
-    if progress and not overwrite:
-        raise RunFolderError(
-            f"{path}: holds a run already ({progress[0].name}); continue it with --resume auto or "
-            f"`sltdino resume {path}`, start again with --overwrite, or choose another --output-dir"
-        )
-    with files.os_errors(path):
-        for file in own:
-            file.unlink()
-
-
-def _is_ours(path: Path, kind: type[Any], key: str) -> bool:
-    try:
-        content = _expect(json_files.read(path), kind, path)
-    except (RunFolderError, MissingInputError):
-        return False
-    return not key or key in content
-
-
-def _read_index(path: Path, kind: type[Any]) -> tuple[Any, str]:
-    """What an index of the run says, and what is wrong with it; it can be rebuilt, so it never stops a run."""
-    if not path.exists():
-        return kind(), ""
-    try:
-        return _expect(json_files.read(path), kind, path), ""
-    except RunFolderError as error:
-        return kind(), f"started a new {path.name}: {error}"
-
-
-def _expect(content: Any, kind: type[Any], path: Path) -> Any:
-    if not isinstance(content, kind):
-        raise RunFolderError(f"{path}: not what a run writes there; restore it from a backup, or remove it")
-    return content
-
-
-def _is_notice(notice: object) -> bool:
-    return isinstance(notice, dict) and isinstance(notice.get("text"), str) and isinstance(notice.get("count"), int)
-
-
-def _same_file(one: Path, other: Path) -> bool:
-    return one.exists() and other.exists() and one.samefile(other)
+        json_files.write(self.path / run_files.STATUS, self._status | self._progress | status)

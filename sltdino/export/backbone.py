@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from sltdino.core.run_dir import load_checkpoint, read_names
+from sltdino.core.run_files import load_checkpoint, read_names
 from sltdino.core.settings import PretrainSettings, known
 from sltdino.errors import CheckpointError, MissingInputError
 from sltdino.models.vit import VisionTransformer

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sltdino.core import files
-from sltdino.core.run_dir import previous_name, read_names
+from sltdino.core.run_files import previous_name, read_names
 from sltdino.errors import RunFolderError, SettingsError
 from sltdino.export import to_slt
 from sltdino.export.backbone import TrainedBackbone, Which, load_trained_backbone

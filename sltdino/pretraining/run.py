@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from sltdino.core.auto import settle
 from sltdino.core.changes import Change, check_changes, compare
 from sltdino.core.distributed import join
-from sltdino.core.run_dir import LoadedCheckpoint, RunDir, has_checkpoint, load_checkpoint
+from sltdino.core.run_dir import RunDir
+from sltdino.core.run_files import LoadedCheckpoint, has_checkpoint, load_checkpoint
 from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_files import LoadedSettings, load_settings
 from sltdino.core.signals import StopRequest

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sltdino.core.run_dir import read_artifacts, read_metrics, read_names, read_params, read_status
+from sltdino.core.run_files import read_artifacts, read_metrics, read_names, read_params, read_status
 from sltdino.core.settings import PretrainSettings, known
 from sltdino.training.health import Health, judge
 
@@ -55,13 +55,13 @@ def render(summary: Mapping[str, Any]) -> str:
     rows = [
         ("run", f"{summary['run']}" + (f" ({what['name']})" if what["name"] else "")),
         ("what", what["text"]),
-        ("state", summary["state"] + (f": {summary['message']}" if summary["message"] else "")),
+        ("state", ": ".join(filter(None, (summary["state"], summary["message"])))),
         ("how far", f"step {progress['step']:,} of {progress['total_steps']:,}, epoch {progress['epoch']} of "
                     f"{progress['epochs']}"),
         ("how fast", _speed_text(speed)),
         ("loss", _loss_text(summary["loss"], what["num_prototypes"])),
         ("how good", _knn_text(summary["knn"])),
-        ("healthy", summary["health"]["verdict"] + (f": {summary['health']['remedy']}" if summary["health"]["remedy"] else "")),
+        ("healthy", ": ".join(filter(None, (summary["health"]["verdict"], summary["health"]["remedy"])))),
         ("best", _best_text(summary["best"])),
     ]  # fmt: skip
     if summary["bad_images"]:
@@ -84,8 +84,9 @@ def curve(values: list[float], width: int = _CURVE_WIDTH) -> str:
 def _what(params: Mapping[str, Any]) -> dict[str, Any]:
     settings, backbone = _settings(params), params["backbone"]
     text = (
-        f"{params['algorithm']} on {params['images']['count']:,} images of {params['stream']}, ViT of width "
-        f"{backbone['embed_dim']}, depth {backbone['depth']}, patch {backbone['patch_size']}, {backbone['image_size']} px"
+        f"{params['algorithm']} on {params['images']['count']:,} images of {params['stream']}; ViT of width "
+        f"{backbone['embed_dim']}, depth {backbone['depth']}, patch {backbone['patch_size']} at "
+        f"{backbone['image_size']} px"
     )
     name = params.get("experiment", {}).get("name", "")
     return {"text": text, "name": name, "algorithm": params["algorithm"], "stream": params["stream"],

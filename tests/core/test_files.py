@@ -12,6 +12,7 @@ import pytest
 
 from sltdino.core import files, json_files
 from sltdino.core.json_files import JsonLines, JsonLinesReader
+from sltdino.core.lock import FolderLock
 from sltdino.errors import CannotCreateError, MissingInputError, RunFolderError, RunInUseError, StorageError
 
 
@@ -151,7 +152,7 @@ def _holder(lock: Path, body: str = "time.sleep(60)") -> "subprocess.Popen[str]"
     code = f"""
 import os, sys, time
 from pathlib import Path
-from sltdino.core.files import FolderLock
+from sltdino.core.lock import FolderLock
 lock = FolderLock(Path({str(lock)!r}))
 print("held", flush=True)
 {body}
@@ -167,12 +168,12 @@ def test_a_lock_held_by_another_process_is_refused_with_its_pid_and_free_after_k
     process = _holder(lock)
     try:
         with pytest.raises(RunInUseError, match=f"in use by pid {process.pid} on ") as caught:
-            files.FolderLock(lock)
+            FolderLock(lock)
         assert caught.value.exit_code == 69
     finally:
         process.kill()
         process.communicate()
-    files.FolderLock(lock).release()
+    FolderLock(lock).release()
 
 
 def test_a_child_that_outlives_its_killed_parent_does_not_keep_the_lock(tmp_path):
@@ -191,26 +192,26 @@ time.sleep(60)
         process.kill()
         process.wait()
         os.kill(child, 0)  # it does live
-        files.FolderLock(lock).release()
+        FolderLock(lock).release()
     finally:
         os.kill(child, 9)
         process.communicate()
 
 
 def test_one_process_cannot_take_a_lock_twice_and_release_lets_it(tmp_path):
-    first = files.FolderLock(tmp_path / "lock")
+    first = FolderLock(tmp_path / "lock")
     with pytest.raises(RunInUseError, match=f"pid {os.getpid()}"):
-        files.FolderLock(tmp_path / "lock")
+        FolderLock(tmp_path / "lock")
     first.release()
     first.release()
-    files.FolderLock(tmp_path / "lock").release()
+    FolderLock(tmp_path / "lock").release()
 
 
 def test_terminal_escapes_in_a_lock_file_do_not_reach_the_message(tmp_path):
-    held = files.FolderLock(tmp_path / "lock")
+    held = FolderLock(tmp_path / "lock")
     (tmp_path / "lock").write_text("pid 1 \x1b[31m")
     with pytest.raises(RunInUseError, match="in use by another process"):
-        files.FolderLock(tmp_path / "lock")
+        FolderLock(tmp_path / "lock")
     held.release()
 
 
@@ -221,12 +222,12 @@ def test_without_flock_a_file_holds_the_folder_and_says_so(tmp_path, monkeypatch
         raise OSError(errno.EOPNOTSUPP, "no flock")
 
     monkeypatch.setattr(fcntl, "flock", unsupported)
-    first = files.FolderLock(tmp_path / "lock")
+    first = FolderLock(tmp_path / "lock")
     assert "no flock" in first.notice
     with pytest.raises(RunInUseError, match=rf"held by pid {os.getpid()} on .*rm .*lock-held"):
-        files.FolderLock(tmp_path / "lock")
+        FolderLock(tmp_path / "lock")
     first.release()
-    files.FolderLock(tmp_path / "lock").release()
+    FolderLock(tmp_path / "lock").release()
     assert not (tmp_path / "lock-held").exists()
 
 
@@ -350,7 +351,7 @@ def test_an_open_file_limit_is_not_eaten_by_writing(tmp_path):
     before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
     for _ in range(50):
         files.probe(tmp_path)
-        files.FolderLock(tmp_path / "lock").release()
+        FolderLock(tmp_path / "lock").release()
         JsonLines(tmp_path / "m").close()
     after = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
     assert after <= before + 1

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from sltdino.core.run_dir import (
-    RunDir,
+from sltdino.core.run_dir import RunDir
+from sltdino.core.run_files import (
     has_checkpoint,
     load_checkpoint,
     previous_name,
@@ -206,7 +206,7 @@ def test_too_little_space_is_named_before_any_work(tmp_path):
 
 
 def test_windows_is_refused_for_training(tmp_path, monkeypatch):
-    monkeypatch.setattr("sltdino.core.run_dir.os.name", "nt")
+    monkeypatch.setattr("sltdino.core.run_files.os.name", "nt")
     path = tmp_path / "run"
     with pytest.raises(RunFolderError, match="Windows"):
         RunDir.create(path)

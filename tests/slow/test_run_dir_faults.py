@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from sltdino.core.run_dir import RunDir, load_checkpoint, read_artifacts, read_metrics, read_status
+from sltdino.core.run_dir import RunDir
+from sltdino.core.run_files import load_checkpoint, read_artifacts, read_metrics, read_status
 from sltdino.errors import CannotCreateError, StorageError
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

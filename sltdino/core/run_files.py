@@ -1,0 +1,200 @@
+"""The files of a run folder: their names, how to read them back, and when they may be replaced."""
+
+import os
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from pydantic import ValidationError
+
+from sltdino.core import files, json_files
+from sltdino.core.json_files import JsonLinesReader
+from sltdino.core.settings import CheckpointSettings
+from sltdino.errors import CheckpointError, MissingInputError, RunFolderError
+
+PARAMS, ARTIFACTS, STATUS, BAD_IMAGES, LOCK = (
+    "params.json", "artifacts.json", "status.json", "bad_images.jsonl", ".sltdino.lock",
+)  # fmt: skip
+DEFAULT_NAMES = CheckpointSettings()
+
+
+class LoadedCheckpoint(NamedTuple):
+    """A checkpoint's content and the file it came from."""
+
+    state: dict[str, Any]
+    path: Path
+
+
+def read_params(path: Path) -> dict[str, Any]:
+    """What params.json of a run folder says; without a lock, like everything that only reads.
+
+    Raises:
+        MissingInputError: there is no such folder, or it holds no run. RunFolderError: the file is damaged.
+    """
+    return _expect(json_files.read(path / PARAMS), dict, path / PARAMS)  # type: ignore[no-any-return]
+
+
+def read_metrics(path: Path, history_file: str = DEFAULT_NAMES.history_file) -> JsonLinesReader:
+    """The metric records of a run folder, one at a time; a torn last line is counted in `unreadable`."""
+    return JsonLinesReader(path / history_file)
+
+
+def read_artifacts(path: Path) -> list[dict[str, Any]]:
+    """What the run in a folder made; empty when there is no list.
+
+    Raises:
+        RunFolderError: the list is damaged.
+    """
+    return _expect(json_files.read(path / ARTIFACTS), list, path / ARTIFACTS) if (path / ARTIFACTS).exists() else []
+
+
+def read_status(path: Path) -> dict[str, Any]:
+    """What status.json of a run folder says; empty when there is none, as in runs of the old scripts.
+
+    Raises:
+        RunFolderError: the file is damaged.
+    """
+    return _expect(json_files.read(path / STATUS), dict, path / STATUS) if (path / STATUS).exists() else {}
+
+
+def read_names(path: Path) -> CheckpointSettings:
+    """The file names that the run in a folder was started with; the usual ones when its params.json has none.
+
+    Raises:
+        RunFolderError: params.json is damaged, or has names that are none.
+    """
+    chosen = read_params(path).get("checkpointing", {}) if (path / PARAMS).exists() else {}
+    keys = {"best": "best_name", "last": "last_name", "history_file": "history_file"}
+    try:
+        names = CheckpointSettings(**{field: chosen[key] for key, field in keys.items() if key in chosen})
+    except (ValidationError, TypeError) as error:
+        raise RunFolderError(f"{path / PARAMS}: its checkpointing names are no file names; correct them") from error
+    check_names(names)
+    return names
+
+
+def load_checkpoint(
+    run_or_file: Path, *, which: Literal["last", "best"] = "last", fallback: bool = False
+) -> LoadedCheckpoint:
+    """Load a checkpoint file, or the last or best one of a run folder.
+
+    With `fallback`, a damaged or missing last checkpoint of a folder is replaced by the previous one; the `path` of the
+    result tells.
+
+    Raises:
+        MissingInputError: there is none. CheckpointError: it is damaged or foreign; where the previous one can take its
+            place, the message has its step and the command.
+    """
+    from sltdino.core import checkpoint
+
+    if not run_or_file.is_dir():
+        return LoadedCheckpoint(checkpoint.load(run_or_file), run_or_file)
+    names = read_names(run_or_file)
+    path = run_or_file / (names.last_name if which == "last" else names.best_name)
+    previous = run_or_file / previous_name(names)
+    try:
+        return LoadedCheckpoint(checkpoint.load(path), path)
+    except (CheckpointError, MissingInputError) as error:
+        if which == "best" or not previous.exists() or error.code == "E-CKPT-VERSION":
+            raise
+        reason = str(error).rpartition(";")[0]
+        try:
+            state = checkpoint.load(previous)
+        except CheckpointError:
+            way_on = f"{previous.name} is damaged too: start a new run, or restore one of them from a backup"
+            raise CheckpointError(f"{reason}; {way_on}", code=error.code) from error
+        if fallback:
+            return LoadedCheckpoint(state, previous)
+        step = state.get("progress", {}).get("global_step", "an unknown")
+        way_on = f"{previous.name} is at step {step}: sltdino resume {run_or_file} --fallback"
+        raise CheckpointError(f"{reason}; {way_on}", code=error.code) from error
+
+
+def previous_name(names: CheckpointSettings) -> str:
+    """The file name of the checkpoint before the last: checkpoint_last.pt gives checkpoint_prev.pt."""
+    stem, suffix = os.path.splitext(names.last_name)
+    return f"{stem.removesuffix('last')}prev{suffix}" if stem.endswith("last") else f"{stem}_prev{suffix}"
+
+
+def has_checkpoint(path: Path) -> bool:
+    """Whether a folder holds a run that can be resumed; what `--resume auto` asks.
+
+    Raises:
+        RunFolderError: as `read_names`.
+    """
+    names = read_names(path)
+    return (path / names.last_name).exists() or (path / previous_name(names)).exists()
+
+
+def check_names(names: CheckpointSettings) -> None:
+    """Refuse names that two files of a run would share, and systems on which a run is not safe.
+
+    Raises:
+        RunFolderError: naming the culprit.
+    """
+    if os.name == "nt":
+        raise RunFolderError("training on Windows: its file systems lack what a run needs; use Linux, macOS or WSL 2")
+    chosen = [names.last_name, names.best_name, names.history_file, previous_name(names)]
+    for name in chosen:
+        if name in (PARAMS, ARTIFACTS, STATUS, BAD_IMAGES) or name.startswith(".sltdino") or chosen.count(name) > 1:
+            raise RunFolderError(f"{name}: also the name of another file of the run; choose other checkpoint names")
+
+
+def own_files(path: Path, names: CheckpointSettings) -> list[Path]:
+    """Files of a run in `path`, in the order in which removing them always leaves something that says so."""
+    checkpoints = [names.last_name, previous_name(names), names.best_name]
+    own = [*checkpoints, names.history_file, BAD_IMAGES, ARTIFACTS, STATUS, PARAMS]
+    return [path / name for name in own if (path / name).exists() or (path / name).is_symlink()]
+
+
+def refuse_unless_new(path: Path, names: CheckpointSettings, *, overwrite: bool) -> None:
+    """Make place for a new run; one that failed before its first record has nothing to lose, so it is removed.
+
+    Raises:
+        RunFolderError: the folder holds a run and `overwrite` was not given, or files of others under our names.
+    """
+    own = own_files(path, names)
+    for name, kind, key in ((PARAMS, dict, "algorithm"), (STATUS, dict, "state"), (ARTIFACTS, list, "")):
+        if path / name in own and not _is_ours(path / name, kind, key):
+            raise RunFolderError(f"{path / name}: not written by sltdino; move it, or choose another --output-dir")
+    progress = [file for file in own if file.name not in (PARAMS, STATUS, ARTIFACTS) and file.lstat().st_size]
+    if progress and not overwrite:
+        raise RunFolderError(
+            f"{path}: holds a run already ({progress[0].name}); continue it with --resume auto or "
+            f"`sltdino resume {path}`, start again with --overwrite, or choose another --output-dir"
+        )
+    with files.os_errors(path):
+        for file in own:
+            file.unlink()
+
+
+def _is_ours(path: Path, kind: type[Any], key: str) -> bool:
+    try:
+        content = _expect(json_files.read(path), kind, path)
+    except (RunFolderError, MissingInputError):
+        return False
+    return not key or key in content
+
+
+def read_index(path: Path, kind: type[Any]) -> tuple[Any, str]:
+    """What an index of the run says, and what is wrong with it; it can be rebuilt, so it never stops a run."""
+    if not path.exists():
+        return kind(), ""
+    try:
+        return _expect(json_files.read(path), kind, path), ""
+    except RunFolderError as error:
+        return kind(), f"started a new {path.name}: {error}"
+
+
+def notices_in(status: dict[str, Any]) -> list[dict[str, Any]]:
+    """The notices of a status.json, without what is none."""
+    return [notice for notice in status.get("notices", []) if _is_notice(notice)]
+
+
+def _is_notice(notice: object) -> bool:
+    return isinstance(notice, dict) and isinstance(notice.get("text"), str) and isinstance(notice.get("count"), int)
+
+
+def _expect(content: Any, kind: type[Any], path: Path) -> Any:
+    if not isinstance(content, kind):
+        raise RunFolderError(f"{path}: not what a run writes there; restore it from a backup, or remove it")
+    return content
