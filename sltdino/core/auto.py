@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 from sltdino.core.settings import PretrainSettings, VitSettings
 
+_FEW_IMAGES = 20_000
+"""Below it, centering by a running mean and fixed temperatures leave the loss at ln K or on one prototype."""
 _NAMED_SIZES = {"vit-tiny": (192, 12, 3), "vit-small": (384, 12, 6), "vit-base": (768, 12, 12)}
 
 
@@ -45,16 +47,21 @@ def settle(settings: PretrainSettings, *, num_images: int, world_size: int = 1) 
     epochs = settings.epochs
     images = f"{num_images:,} images"
     vit, vit_origins = _vit(settings.vit)
-    final_temp = _or(settings.loss.teacher_temp, _teacher_temp(num_images))
+    few = num_images < _FEW_IMAGES
+    standardize = few if settings.loss.standardize_teacher == "auto" else settings.loss.standardize_teacher
+    temp = settings.loss.teacher_temp
+    final_temp = _teacher_temp(num_images, standardize=standardize) if temp == "auto" else temp
+    start_temp = final_temp if standardize else min(0.04, final_temp)
     rules: dict[tuple[str, str], tuple[Any, str]] = {
         ("augmentation", "local_crop_size"): (
             _local_crop_size(settings.augmentation.image_size, settings.vit.patch_size), "3/7 of the image size"),
         ("head", "out_dim"): (_num_prototypes(num_images), images),
         ("head", "hidden_dim"): (min(2048, 4 * vit["embed_dim"]), f"width {vit['embed_dim']}"),
         ("loss", "teacher_temp"): (final_temp, images),
-        ("loss", "teacher_temp_start"): (min(0.04, final_temp), f"final temperature {final_temp}"),
+        ("loss", "teacher_temp_start"): (start_temp, f"final temperature {final_temp}"),
         ("loss", "teacher_temp_warmup_epochs"): (min(30.0, 0.3 * epochs), f"{epochs} epochs"),
-        ("loss", "use_sinkhorn"): (settings.algorithm == "dinov2", settings.algorithm),
+        ("loss", "standardize_teacher"): (few, images),
+        ("loss", "use_sinkhorn"): (few or settings.algorithm == "dinov2", f"{settings.algorithm}, {images}"),
         ("loss", "koleo_weight"): (0.1, settings.algorithm),
         ("optimizer", "learning_rate"): (
             min(2e-3, 1e-3 * math.sqrt(images_per_step / 64)), f"{images_per_step} images per step"),
@@ -72,10 +79,6 @@ def settle(settings: PretrainSettings, *, num_images: int, world_size: int = 1) 
             values[section][key] = value
             origins[f"{section}.{key}"] = f"auto: {source}"
     return Settled(PretrainSettings.model_validate(values), origins)
-
-
-def _or(value: Any, rule: float) -> float:
-    return rule if value == "auto" else float(value)
 
 
 def _vit(vit: VitSettings) -> tuple[dict[str, int], dict[str, str]]:
@@ -99,8 +102,10 @@ def _num_prototypes(num_images: int) -> int:
     return 65_536
 
 
-def _teacher_temp(num_images: int) -> float:
-    """0.02 up to 20,000 images, rising with the logarithm of their number to DINO's 0.07 at a million."""
+def _teacher_temp(num_images: int, *, standardize: bool) -> float:
+    """In standard deviations, 1/3; else 0.02 up to 20,000 images, rising with their logarithm to 0.07 at a million."""
+    if standardize:
+        return 0.33
     share = (math.log10(max(1, num_images)) - math.log10(20_000)) / (6 - math.log10(20_000))
     return round(0.02 + 0.05 * min(1.0, max(0.0, share)), 4)
 

@@ -174,16 +174,20 @@ class LossSettings(Section):
 
     student_temp: Annotated[float, Field(gt=0)] = 0.1
     """Temperature of the student's softmax."""
+    standardize_teacher: bool | Auto = "auto"
+    """Divide the teacher's centered scores by their standard deviation, so that targets are never uniform and the
+    temperature counts in standard deviations; auto: under 20,000 images."""
     teacher_temp: Annotated[float, Field(gt=0)] | Auto = "auto"
     """Final temperature of the teacher's softmax; auto: by the number of images."""
     teacher_temp_start: Annotated[float, Field(gt=0)] | Auto = "auto"
-    """Teacher temperature of the first step; auto: the smaller of 0.04 and the final one."""
+    """Teacher temperature of the first step; auto: the smaller of 0.04 and the final one, or as the final one."""
     teacher_temp_warmup_epochs: Annotated[float, Field(ge=0)] | Auto = "auto"
     """Epochs over which the teacher temperature rises; auto: 30, at most 30 % of the run."""
     center_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Momentum of the running center of the teacher's logits."""
     use_sinkhorn: bool | Auto = "auto"
-    """Balance the teacher's assignments with Sinkhorn-Knopp in place of the center; auto: only for dinov2."""
+    """Balance the teacher's assignments with Sinkhorn-Knopp in place of the center; auto: for dinov2, and for any
+    algorithm under 20,000 images."""
     sinkhorn_eps: Annotated[float, Field(gt=0)] | Auto = "auto"
     """Sharpness of Sinkhorn-Knopp; auto: the teacher temperature's schedule."""
     sinkhorn_iters: Positive = 3

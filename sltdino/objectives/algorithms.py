@@ -77,10 +77,11 @@ def masks_patches(algorithm: str) -> bool:
 
 
 def _centering(loss: LossSettings, num_prototypes: int) -> Centering:
+    standardize = known(loss.standardize_teacher)
     if known(loss.use_sinkhorn):
         eps = None if loss.sinkhorn_eps == "auto" else loss.sinkhorn_eps
-        return SinkhornKnopp(iterations=loss.sinkhorn_iters, eps=eps)
-    return EmaCenter(num_prototypes, momentum=loss.center_momentum)
+        return SinkhornKnopp(iterations=loss.sinkhorn_iters, eps=eps, standardize=standardize)
+    return EmaCenter(num_prototypes, momentum=loss.center_momentum, standardize=standardize)
 
 
 def _cls(loss: LossSettings, num_prototypes: int) -> LossTerm:

@@ -10,7 +10,7 @@ from sltdino.types import Outputs
 
 
 def settings(**changes: object) -> LossSettings:
-    return LossSettings(**{"use_sinkhorn": False, "koleo_weight": 0.1, **changes})
+    return LossSettings(**{"use_sinkhorn": False, "standardize_teacher": False, "koleo_weight": 0.1, **changes})
 
 
 def random_outputs(seed: int = 0) -> Outputs:

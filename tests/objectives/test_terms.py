@@ -7,7 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from sltdino.objectives.centering import EmaCenter, SinkhornKnopp
+from sltdino.objectives.centering import EmaCenter, SinkhornKnopp, standardized
 from sltdino.objectives.terms import ClsDistillation, KoLeo, PatchDistillation
 from sltdino.types import Outputs
 
@@ -171,3 +171,26 @@ def test_the_center_does_not_move_in_evaluation() -> None:
     center(torch.ones(3, 5), 0.1)
     center.update()
     assert torch.equal(center.center_K, torch.zeros(5))
+
+
+def test_standardized_scores_are_doubly_centered_with_unit_deviation() -> None:
+    logits = array(12, 7, scale=0.01) + array(1, 7, seed=1) + array(12, 1, seed=2)
+    centered = logits - logits.mean(axis=0, keepdims=True)
+    centered -= centered.mean(axis=1, keepdims=True)
+    expected = centered / centered.std()
+    np.testing.assert_allclose(standardized(tensor(logits)).numpy(), expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "centering", [EmaCenter(64, momentum=0.9, standardize=True), SinkhornKnopp(iterations=3, standardize=True)]
+)
+def test_targets_of_nearly_equal_scores_are_as_sharp_as_of_different_ones(
+    centering: EmaCenter | SinkhornKnopp,
+) -> None:
+    logits = tensor(array(32, 64))
+    torch.testing.assert_close(centering(logits * 1e-3, 0.3), centering(logits, 0.3), rtol=1e-3, atol=1e-5)
+
+
+def test_standardized_targets_of_equal_images_are_finite() -> None:
+    found = SinkhornKnopp(iterations=3, standardize=True)(torch.ones(4, 8), 0.3)
+    torch.testing.assert_close(found, torch.full((4, 8), 1 / 8))

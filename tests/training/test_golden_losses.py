@@ -95,7 +95,7 @@ def losses(algorithm: str) -> list[float]:
         "vit": {"patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2, "mlp_ratio": 4.0, "drop_path": 0.1,
                 "layer_scale": 0.5, "registers": 1, "layer_norm_eps": 1e-5, "positions": "random"},
         "head": {"out_dim": 48, "hidden_dim": 64, "bottleneck_dim": 16, "batch_norm": algorithm != "ibot"},
-        "loss": {"student_temp": 0.1, "teacher_temp": 0.09, "teacher_temp_start": 0.06,
+        "loss": {"student_temp": 0.1, "standardize_teacher": False, "teacher_temp": 0.09, "teacher_temp_start": 0.06,
                  "teacher_temp_warmup_epochs": 1, "center_momentum": 0.9, "use_sinkhorn": algorithm == "dinov2",
                  "sinkhorn_eps": "auto", "sinkhorn_iters": 3, "koleo_weight": 0.1, "koleo_epsilon": 1e-4,
                  "patch_loss_weight": 1.0},
