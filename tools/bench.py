@@ -58,23 +58,26 @@ def step_flops(settings: PretrainSettings, *, masked_share: float) -> float:
     """Floating-point operations of one step per image: 2 for each multiply-add of a matrix product, attention included.
 
     A token costs 2·(4D² + 2D·hidden) in a block and 4·L·D for its attention over L tokens. The backward pass costs
-    twice the forward one. The student sees every crop, forward and backward; the teacher the two global ones, forward.
+    twice the forward one, but once for the patch embedding, whose input needs no gradient. The student sees every crop,
+    forward and backward; the teacher the two global ones, forward.
     """
     vit, crops, head = settings.vit, settings.augmentation, settings.head
     width, hidden = known(vit.embed_dim), int(known(vit.embed_dim) * vit.mlp_ratio)
-
-    def backbone(size: int) -> float:
-        patches = (size // vit.patch_size) ** 2
-        tokens = patches + 1 + vit.registers
-        block = tokens * (2 * (4 * width**2 + 2 * width * hidden) + 4 * tokens * width)
-        return known(vit.depth) * block + 2 * patches * 3 * vit.patch_size**2 * width
-
     h, b = known(head.hidden_dim), head.bottleneck_dim
     row = 2 * (width * h + h * h + h * b + b * known(head.out_dim))
-    patches = (crops.image_size // vit.patch_size) ** 2
-    global_crop = backbone(crops.image_size) + row + masked_share * patches * row
-    local_crop = backbone(known(crops.local_crop_size)) + row
-    return 2 * global_crop + 3 * (2 * global_crop + crops.num_local_crops * local_crop)
+
+    def crop(size: int, *, passes: int, scored: float) -> float:
+        """`passes` is 1 forward, or 3 with the backward; `scored` tokens go through the head."""
+        patches = (size // vit.patch_size) ** 2
+        tokens = patches + 1 + vit.registers
+        blocks = known(vit.depth) * tokens * (2 * (4 * width**2 + 2 * width * hidden) + 4 * tokens * width)
+        embedding = 2 * patches * 3 * vit.patch_size**2 * width
+        return passes * (blocks + scored * row) + (2 if passes == 3 else 1) * embedding
+
+    scored = 1 + masked_share * (crops.image_size // vit.patch_size) ** 2
+    teacher = 2 * crop(crops.image_size, passes=1, scored=scored)
+    student = 2 * crop(crops.image_size, passes=3, scored=scored)
+    return teacher + student + crops.num_local_crops * crop(known(crops.local_crop_size), passes=3, scored=1)
 
 
 def matmul_rate() -> float:

@@ -7,7 +7,10 @@ numbers are recorded in params.json and in every checkpoint, and a resumed run k
 import math
 from typing import Any, NamedTuple
 
+from pydantic import ValidationError
+
 from sltdino.core.settings import PretrainSettings, VitSettings
+from sltdino.errors import SettingsError
 
 _FEW_IMAGES = 20_000
 """Below it, centering by a running mean and fixed temperatures leave the loss at ln K or on one prototype."""
@@ -41,7 +44,7 @@ def settle(settings: PretrainSettings, *, num_images: int, world_size: int = 1) 
     """Replace every `auto` that has a rule here. `device`, `num_workers` and `precision` follow the machine instead.
 
     Raises:
-        ValidationError: the settled values do not fit together (pydantic's, as for given ones).
+        SettingsError: a given value does not fit a settled one.
     """
     images_per_step, _, total_steps = plan(settings, num_images=num_images, world_size=world_size)
     epochs = settings.epochs
@@ -78,13 +81,18 @@ def settle(settings: PretrainSettings, *, num_images: int, world_size: int = 1) 
         if values[section][key] == "auto":
             values[section][key] = value
             origins[f"{section}.{key}"] = f"auto: {source}"
-    return Settled(PretrainSettings.model_validate(values), origins)
+    try:
+        return Settled(PretrainSettings.model_validate(values), origins)
+    except ValidationError as error:
+        rows = [row for found in error.errors() for row in found["ctx"]["problems"]]
+        raise SettingsError(*(f"{key}: {message}" for key, message in rows)) from None
 
 
 def _vit(vit: VitSettings) -> tuple[dict[str, int], dict[str, str]]:
     width, depth, heads = _NAMED_SIZES[vit.backbone]
     embed_dim = width if vit.embed_dim == "auto" else vit.embed_dim
-    num_heads = heads if embed_dim == width else max(1, embed_dim // 64)
+    per_64 = range(max(1, embed_dim // 64), 0, -1)
+    num_heads = heads if embed_dim == width else next(number for number in per_64 if embed_dim % number == 0)
     values = {"embed_dim": embed_dim, "depth": depth if vit.depth == "auto" else vit.depth, "num_heads": num_heads}
     origins = {"embed_dim": vit.backbone, "depth": vit.backbone, "num_heads": f"width {embed_dim}"}
     return values, origins

@@ -52,7 +52,7 @@ def _refusal(change: Change) -> str:
     difference = f"{change.key}: the run has {_shown(change.old)}, asked for {_shown(change.new)}"
     if change.kind == "identity":
         return f"{difference}; this is what makes it that run: start a new one"
-    return f"{difference}; it would change the course of the run: pass --allow-change {change.key} to accept that"
+    return f"{difference}; it would change the run's course: sltdino resume --allow-change {change.key} accepts that"
 
 
 def _near(name: str) -> str:

@@ -175,9 +175,9 @@ class RunDir:
             known["count"] += 1
         self._write_status()
 
-    def record_bad_image(self, path: Path | str, reason: str) -> bool:
+    def record_bad_image(self, path: Path | str, reason: str, *, use: str = "training") -> bool:
         """Record an image that cannot be read, once for the run; False when it was known."""
-        record = {"path": str(path), "reason": reason, "timestamp": json_files.now()}
+        record = {"path": str(path), "reason": reason, "use": use, "timestamp": json_files.now()}
         if (key := json_files.text(record["path"])) in self._bad_paths:
             return False
         self._bad_images.append(record)

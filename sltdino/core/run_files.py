@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from sltdino.core import files, json_files
 from sltdino.core.json_files import JsonLinesReader
-from sltdino.core.settings import CheckpointSettings
+from sltdino.core.settings import CheckpointSettings, PretrainSettings
 from sltdino.errors import CheckpointError, MissingInputError, RunFolderError
 
 PARAMS, ARTIFACTS, STATUS, BAD_IMAGES, LOCK = (
@@ -36,6 +36,11 @@ def read_params(path: Path) -> dict[str, Any]:
 def read_metrics(path: Path, history_file: str = DEFAULT_NAMES.history_file) -> JsonLinesReader:
     """The metric records of a run folder, one at a time; a torn last line is counted in `unreadable`."""
     return JsonLinesReader(path / history_file)
+
+
+def read_bad_images(path: Path) -> JsonLinesReader:
+    """The images that the run in a folder could not read, each once, with `path`, `reason` and `use`."""
+    return JsonLinesReader(path / BAD_IMAGES)
 
 
 def read_artifacts(path: Path) -> list[dict[str, Any]]:
@@ -107,6 +112,20 @@ def load_checkpoint(
         step = state.get("progress", {}).get("global_step", "an unknown")
         way_on = f"{previous.name} is at step {step}: sltdino resume {run_or_file} --fallback"
         raise CheckpointError(f"{reason}; {way_on}", code=error.code) from error
+
+
+def stored_settings(checkpoint: LoadedCheckpoint) -> PretrainSettings:
+    """The settings of the run that a checkpoint belongs to.
+
+    Raises:
+        CheckpointError: it holds none that are valid.
+    """
+    try:
+        return PretrainSettings.model_validate(checkpoint.state["settings"])
+    except (KeyError, ValidationError) as error:
+        reason = str(error).partition("\n")[0]
+        message = f"{checkpoint.path}: holds no valid settings ({reason}); name a checkpoint that a run wrote"
+        raise CheckpointError(message, code="E-CKPT-FOREIGN") from error
 
 
 def previous_name(names: CheckpointSettings) -> str:

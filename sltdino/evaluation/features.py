@@ -12,12 +12,13 @@ from torch import Tensor
 from sltdino.core.rng import generator
 from sltdino.data.decode import BadImage, decode
 from sltdino.data.image_folder import ImageFolder
-from sltdino.errors import SettingsError
-from sltdino.evaluation.knn import knn_accuracy
+from sltdino.errors import DataError, SettingsError
+from sltdino.evaluation.knn import knn_accuracy, leave_one_out_accuracy
 from sltdino.models.vit import VisionTransformer
 
 MAX_BANK, MAX_QUERIES = 10_000, 5_000
 """Labelled images a probe looks at, at most; a fixed random sample of larger sets."""
+_PIXEL_SIDE = 32  # of the raw-pixel baseline: at 224 px, the largest bank would take 6 GB
 
 
 class Labelled(NamedTuple):
@@ -53,7 +54,7 @@ class KnnProbe:
     none, every validation image is judged by the others (leave one out).
 
     Args:
-        on_bad: called with the path and reason of an image that cannot be read; it is left out from then on.
+        on_bad: called with the path and reason of an image that cannot be read, at every evaluation that leaves it out.
     """
 
     def __init__(
@@ -83,12 +84,17 @@ class KnnProbe:
         return f"weighted {self.k}-NN, {len(self.queries.paths)} validation images against {source}"
 
     def accuracy(self, backbone: VisionTransformer, device: str) -> float:
-        """Accuracy 0..1 of the backbone's CLS features."""
+        """Accuracy 0..1 of the backbone's CLS features.
+
+        Raises:
+            DataError: hardly any of the images can be read.
+        """
         return self._accuracy(lambda images: backbone(images.to(device)).cpu(), backbone)
 
     def pixel_accuracy(self) -> float:
-        """The baseline: the same vote on raw pixels."""
-        return self._accuracy(lambda images: images.flatten(1), None)
+        """The baseline: the same vote on raw pixels, at 32 px a side at most."""
+        side = min(self.pixels.size, _PIXEL_SIDE)
+        return self._accuracy(lambda images: F.adaptive_avg_pool2d(images, side).flatten(1), None)
 
     def _accuracy(self, embed: Callable[[Tensor], Tensor], network: torch.nn.Module | None) -> float:
         was_training = network is not None and network.training
@@ -96,7 +102,7 @@ class KnnProbe:
             network.eval()
         queries, labels = self._features(self.queries, embed)
         if self.leave_one_out:
-            result = _leave_one_out(queries, labels, k=self.k, temp=self.temp)
+            result = leave_one_out_accuracy(queries, labels, k=self.k, temp=self.temp)
         else:
             bank, bank_labels = self._features(self.bank, embed)
             result = knn_accuracy(bank, bank_labels, queries, labels, k=self.k, temp=self.temp)
@@ -110,6 +116,8 @@ class KnnProbe:
             for images, rows in self._batches(data):
                 features.append(embed(images))
                 kept += rows
+        if len(kept) < 2:
+            raise DataError(f"{len(kept)} of {len(data.paths)} labelled images can be read; look at {data.paths[0]}")
         return torch.cat(features), data.labels_M[kept]
 
     def _batches(self, data: Labelled, size: int = 128) -> Iterator[tuple[Tensor, list[int]]]:
@@ -133,12 +141,3 @@ def _sample(images: ImageFolder, labels: list[str], limit: int) -> Labelled:
         found = sorted(generator(0, "probe").choice(np.array(found), limit, replace=False).tolist())
     numbered = torch.tensor([numbers[images.label(i)] for i in found], dtype=torch.long)
     return Labelled(tuple(images.path(i) for i in found), numbered)
-
-
-def _leave_one_out(features_BD: Tensor, labels_B: Tensor, *, k: int, temp: float) -> float:
-    right = 0
-    for row in range(len(features_BD)):
-        others = torch.arange(len(features_BD)) != row
-        query, label = features_BD[row : row + 1], labels_B[row : row + 1]
-        right += int(knn_accuracy(features_BD[others], labels_B[others], query, label, k=k, temp=temp))
-    return right / len(features_BD)

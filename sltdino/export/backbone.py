@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from sltdino.core.run_files import load_checkpoint, read_names
+from sltdino.core.run_files import load_checkpoint, read_names, stored_settings
 from sltdino.core.settings import PretrainSettings, known
-from sltdino.errors import CheckpointError, MissingInputError
+from sltdino.errors import CheckpointError, MissingInputError, SettingsError
 from sltdino.models.vit import VisionTransformer
 
 Which = Literal["last", "best"]
@@ -27,7 +27,10 @@ def load_trained_backbone(source: Path, *, which: Which = "last") -> TrainedBack
 
     Raises:
         MissingInputError, CheckpointError: there is no such checkpoint, or it is damaged or foreign.
+        SettingsError: `which` is best and the source is a file.
     """
+    if which == "best" and source.is_file():
+        raise SettingsError(f"--which: {source} is one checkpoint; best and last are those of a run folder")
     if which == "best" and source.is_dir() and not (source / read_names(source).best_name).exists():
         raise MissingInputError(
             f"{source}: has no best checkpoint, because no epoch has finished without collapse; "
@@ -35,7 +38,7 @@ def load_trained_backbone(source: Path, *, which: Which = "last") -> TrainedBack
         )
     checkpoint = load_checkpoint(source, which=which)
     state = checkpoint.state
-    settings = PretrainSettings.model_validate(state["settings"])
+    settings = stored_settings(checkpoint)
     network = VisionTransformer(settings.vit, image_size=settings.augmentation.image_size)
     prefix = "backbone."
     weights = {key.removeprefix(prefix): value for key, value in state["teacher"].items() if key.startswith(prefix)}

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from sltdino.core import files
-from sltdino.core.run_files import previous_name, read_names
-from sltdino.errors import RunFolderError, SettingsError
+from sltdino.core import files, json_files
+from sltdino.core.run_files import ARTIFACTS, BAD_IMAGES, LOCK, PARAMS, STATUS, previous_name, read_names
+from sltdino.errors import RunFolderError, SettingsError, SltDinoError
 from sltdino.export import to_slt
 from sltdino.export.backbone import TrainedBackbone, Which, load_trained_backbone
 from sltdino.export.verify import Proof
@@ -50,18 +50,37 @@ def export(source: Path, *, format: str, out: Path, which: Which = "last") -> Ex
 
 def write_backbone(backbone: TrainedBackbone, *, format: str, out: Path) -> ExportReport:
     """`export` for a backbone in memory."""
-    _refuse_run_files(out)
-    with files.os_errors(out.parent):
-        out.parent.mkdir(parents=True, exist_ok=True)
+    check_output(out)
     proof = FORMATS[format].write(backbone, out)
     digest = hashlib.sha256(out.read_bytes()).hexdigest()
     return ExportReport(out, format, digest, out.stat().st_size, proof.max_relative_error, proof.layer_norm_eps_effect)
 
 
-def _refuse_run_files(out: Path) -> None:
-    names = read_names(out.parent)
-    run_files = {names.last_name, names.best_name, names.history_file, previous_name(names)}
-    run_files |= {"params.json", "artifacts.json", "status.json", "bad_images.jsonl"}
-    for written in (out, out.with_suffix(".json")):
-        if written.name in run_files and (out.parent / "params.json").exists():
-            raise RunFolderError(f"{out}: {written.name} is a file of the run in that folder; choose another name")
+def check_output(out: Path) -> None:
+    """Make the folder of an export, and refuse a name whose file, or whose sidecar, would replace something of value.
+
+    Raises:
+        RunFolderError: `out` is a file of a run, or its own sidecar; or the sidecar is a file of others.
+        CannotCreateError: the folder cannot be made.
+    """
+    sidecar = out.with_suffix(".json")
+    if sidecar == out:
+        raise RunFolderError(f"{out}: the metadata is written to this name; end the weights' name in .pt")
+    if (out.parent / PARAMS).exists():
+        names = read_names(out.parent)
+        run_files = {names.last_name, names.best_name, names.history_file, previous_name(names)}
+        for written in (out, sidecar):
+            if written.name in run_files | {PARAMS, ARTIFACTS, STATUS, BAD_IMAGES, LOCK}:
+                raise RunFolderError(f"{out}: {written.name} is a file of the run in that folder; choose another name")
+    if sidecar.exists() and not _is_sidecar(sidecar):
+        raise RunFolderError(f"{out}: its metadata would replace {sidecar}, which no export wrote; choose another name")
+    with files.os_errors(out.parent):
+        out.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _is_sidecar(path: Path) -> bool:
+    try:
+        content = json_files.read(path)
+    except SltDinoError:
+        return False
+    return isinstance(content, dict) and isinstance(content.get("backbone"), dict)

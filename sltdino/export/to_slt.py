@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sltdino.core import files, json_files
-from sltdino.errors import CheckpointError, RunFolderError, SettingsError
+from sltdino.errors import CheckpointError, SettingsError
 from sltdino.export.backbone import TrainedBackbone
 from sltdino.export.slt_network import SltNetwork
 from sltdino.export.verify import Proof, compare_features
@@ -25,12 +25,9 @@ def write(backbone: TrainedBackbone, path: Path) -> Proof:
 
     Raises:
         SettingsError: the backbone has registers, which SLT's network cannot hold.
-        RunFolderError: `path` would be overwritten by its own JSON file.
         CheckpointError: what was written does not compute the same features.
     """
     sidecar = path.with_suffix(".json")
-    if sidecar == path:
-        raise RunFolderError(f"{path}: the metadata is written to this name; end the weights' name in .pt")
     model = slt_state_dict(backbone)
     metadata = {key: value for key, value in backbone.metadata.items() if value is not None}
     proofs: list[Proof] = []
@@ -92,5 +89,7 @@ def _check(backbone: TrainedBackbone, path: Path) -> Proof:
     try:
         network.load_state_dict(payload["model"], strict=True)
     except RuntimeError as error:
-        raise CheckpointError(f"{path}: not what SLT's network loads ({error})", code="E-EXPORT") from error
+        raise CheckpointError(
+            f"the export is not what SLT's network loads ({error}); nothing was written", code="E-EXPORT"
+        ) from error
     return compare_features(backbone, network.forward_features, mean=SLT_MEAN, std=SLT_STD, consumer_eps=1e-5)

@@ -7,11 +7,35 @@ import torch
 
 from sltdino.core import files
 from sltdino.core.run_dir import RunDir
+from sltdino.core.settings import PretrainSettings
+from sltdino.errors import SettingsError
 from sltdino.export.backbone import trained_backbone
-from sltdino.export.formats import write_backbone
+from sltdino.export.formats import check_output, write_backbone
 from sltdino.export.to_slt import slt_state_dict
 from sltdino.pretraining.progress import Reporter
 from sltdino.pretraining.session import Session
+
+
+def check_exports(settings: PretrainSettings, run: RunDir, reporter: Reporter) -> None:
+    """Find out before the training, not after it, that an export cannot be written.
+
+    Raises:
+        SettingsError: SLT's network cannot hold this backbone, or both exports are one file.
+        RunFolderError: an export would replace a file of the run or of others.
+        CannotCreateError, StorageError: an export's folder cannot be written to.
+    """
+    outputs = [settings.export_backbone] if settings.export_backbone is not None else []
+    outputs += [_encoder_path(settings, run)] if settings.export_checkpoint else []
+    if settings.vit.registers:
+        problem = "SLT's network has no register tokens, so this backbone cannot be exported to it"
+        if outputs:
+            raise SettingsError(f"--vit-registers: {problem}; use 0, or leave the exports out")
+        reporter.say(f"warning: {problem}")
+    if len(outputs) == 2 and outputs[0].resolve() == outputs[1].resolve():
+        raise SettingsError(f"--output-path: {outputs[1]} is also --export-backbone; choose another name")
+    for path in outputs:
+        check_output(path)
+        files.probe(path.parent)
 
 
 def write_exports(session: Session, run: RunDir, progress: dict[str, Any], reporter: Reporter) -> None:
@@ -27,16 +51,21 @@ def write_exports(session: Session, run: RunDir, progress: dict[str, Any], repor
         run.register_artifact(report.path, name="exported_backbone", metadata=backbone.metadata | proof)
         reporter.say(f"exported {report.path} for SLT; largest error of its features: {report.max_relative_error:.1e}")
     if settings.export_checkpoint:
-        out = settings.output_path or run.path / f"{settings.stream}_encoder_state.pt"
+        out = _encoder_path(settings, run)
         _write_encoder(out, slt_state_dict(backbone), backbone.metadata)
         run.register_artifact(out, name="encoder_state_dict", metadata=_brief(backbone.metadata))
         reporter.say(f"exported the encoder's state dict to {out}")
 
 
+def _encoder_path(settings: PretrainSettings, run: RunDir) -> Path:
+    stream = settings.stream.replace("/", "_")  # any text is a stream's name, but not a file's
+    return settings.output_path or run.path / f"{stream}_encoder_state.pt"
+
+
 def _write_encoder(path: Path, state_dict: dict[str, torch.Tensor], metadata: dict[str, Any]) -> None:
     """The layout of the old scripts: run facts at the top, the network's shape under `metadata`."""
     facts = {key: value for key, value in metadata.items() if key != "backbone" and value is not None}
-    path.parent.mkdir(parents=True, exist_ok=True)
+    check_output(path)
     with files.new_file(path) as file:
         torch.save({**facts, "state_dict": state_dict, "metadata": metadata["backbone"]}, file)
 

@@ -1,11 +1,13 @@
 """The loop around the step: log, watch, evaluate, save, stop."""
 
 import os
+import shlex
 import time
 from typing import Any
 
 from sltdino.core.environment import environment
 from sltdino.core.run_dir import RunDir
+from sltdino.core.run_files import read_bad_images
 from sltdino.core.settings import PretrainSettings, known
 from sltdino.core.signals import StopRequest
 from sltdino.data.batches import LoadedBatch
@@ -37,6 +39,11 @@ class Loop:
             "epoch_loss_sum": 0.0, "best": None, "best_loss": None, "collapsed_epochs": 0, "seconds": 0.0,
             "knn_untrained": None, "knn_pixels": None, "knn": None,
         }  # fmt: skip
+        self._bad_training = [
+            (str(record.get("path")), str(record.get("reason")))
+            for record in read_bad_images(run.path)
+            if record.get("use") != "validation"
+        ]
         self._saved_at = time.monotonic()
 
     def train(self) -> None:
@@ -46,8 +53,7 @@ class Loop:
             StoppedError: a signal asked to stop; the run was saved.
             DivergedError, DataError, ResourceError, StorageError: the last checkpoint stands.
         """
-        if self.trainer.steps_done == 0:
-            self._evaluate_start()
+        self._evaluate_start()
         settings, first = self.settings.dataset, self.trainer.steps_done
         loader = build_loader(
             self.session.batches,
@@ -84,7 +90,7 @@ class Loop:
         if self.stop.requested and step < self.plan.total_steps:
             raise StoppedError(
                 f"{self.stop.requested} at step {step} of {self.plan.total_steps}; saved. "
-                f"Continue with: sltdino resume {self.run.path}",
+                f"Continue with: sltdino resume {shlex.quote(str(self.run.path))}",
                 exit_code=self.stop.exit_code,
             )
 
@@ -97,15 +103,21 @@ class Loop:
 
     def _count_bad(self, loaded: LoadedBatch) -> None:
         for path, reason in loaded.bad:
-            if self.run.record_bad_image(path, reason):
-                self.reporter.say(f"skipped {path!a}: {reason}")
-        num_images, allowed = len(self.session.images), self.settings.dataset.max_bad_fraction
-        if loaded.bad and self.run.num_bad_images > allowed * num_images:
-            named = "; ".join(f"{path!a}: {reason}" for path, reason in loaded.bad[:_FIVE])
+            self._record_bad(path, reason, use="training")
+        num_bad, num_images = len(self._bad_training), len(self.session.images)
+        allowed = self.settings.dataset.max_bad_fraction
+        if loaded.bad and num_bad > allowed * num_images:
+            named = "; ".join(f"{path!a}: {reason}" for path, reason in self._bad_training[:_FIVE])
             raise DataError(
-                f"{self.run.num_bad_images} of {num_images:,} images cannot be read, more than "
+                f"{num_bad} of {num_images:,} images cannot be read, more than "
                 f"--dataset-max-bad-fraction {allowed}: {named}; all are listed in {self.run.path / 'bad_images.jsonl'}"
             )
+
+    def _record_bad(self, path: str, reason: str, *, use: str) -> None:
+        if self.run.record_bad_image(path, reason, use=use):
+            self.reporter.say(f"skipped {path!a}: {reason}")
+            if use == "training":
+                self._bad_training.append((path, reason))
 
     def _advance(self, result: StepResult) -> int:
         step = self.trainer.steps_done
@@ -170,7 +182,8 @@ class Loop:
             return False
         best = self.progress["best"]
         metric, value = ("loss", loss) if knn is None else ("knn", knn)
-        better = best is None or (value > best["value"] if metric == "knn" else value < best["value"])
+        comparable = best is not None and best["metric"] == metric  # --val-dir may come with a resume
+        better = not comparable or (value > best["value"] if metric == "knn" else value < best["value"])
         if better:
             self.progress["best"] = {"metric": metric, "value": value, "epoch": epoch}
         return better
@@ -179,18 +192,23 @@ class Loop:
         """What every later number is compared with: the untrained network and raw pixels."""
         if self.session.probe is None:
             return
-        self.progress["knn_pixels"] = self.session.probe.pixel_accuracy()
-        self.progress["knn_untrained"] = self._evaluate(0, 0, knn_pixels=self.progress["knn_pixels"])
+        if self.progress["knn_pixels"] is None:
+            self.progress["knn_pixels"] = self.session.probe.pixel_accuracy()
+        if self.trainer.steps_done == 0:
+            self.progress["knn_untrained"] = self._evaluate(0, 0)
 
-    def _evaluate(self, epoch: int, step: int, **more: float) -> float:
+    def _evaluate(self, epoch: int, step: int) -> float:
         probe = self.session.probe
         assert probe is not None
         accuracy = probe.accuracy(self.trainer.model.teacher.backbone, self.session.world.device)
+        held_out = {str(path) for path in probe.queries.paths}
         for path, reason in self.session.probe_bad_images:
-            self.run.record_bad_image(path, reason)
+            self._record_bad(path, reason, use="validation" if path in held_out else "training")
+        self.session.probe_bad_images.clear()
         self.progress["knn"] = accuracy
-        self.run.log(step, {"epoch": epoch, "knn": accuracy, **more, "protocol": probe.protocol}, context="eval")
         untrained, pixels = self.progress["knn_untrained"], self.progress["knn_pixels"]
+        metrics = {"epoch": epoch, "knn": accuracy, "knn_pixels": pixels, "protocol": probe.protocol}
+        self.run.log(step, metrics, context="eval")
         baseline = "untrained network" if untrained is None else f"untrained {untrained:.1%}"
         self.reporter.say(f"epoch {epoch}: k-NN {accuracy:.1%} ({baseline}, raw pixels {pixels:.1%})")
         return accuracy

@@ -16,7 +16,7 @@ def run_params(
     *,
     output_dir: Path,
     origins: Mapping[str, str],
-    config_files: Sequence[Path],
+    config_files: Sequence[str],
     total_steps: int,
 ) -> dict[str, Any]:
     """The keys of the old scripts with their meaning, then the complete settings and where each value came from."""
@@ -25,7 +25,7 @@ def run_params(
     experiment = {key: value for key, value in values["experiment"].items() if value}
     optional = {
         "experiment": experiment,
-        "config_file": [str(path) for path in config_files],
+        "config_file": list(config_files),
         "resume": settings.resume_from,
         "export_backbone": values["export_backbone"],
     }

@@ -5,6 +5,8 @@ import time
 from collections.abc import Mapping
 from typing import Any, Protocol, TextIO
 
+from sltdino.core.settings_schema import printable
+
 PLAIN_LINE_SECONDS = 10.0
 
 
@@ -43,7 +45,7 @@ class PlainLines:
 
     def say(self, text: str) -> None:
         """Print the line."""
-        print(text, file=self._stream, flush=True)
+        print(printable(text), file=self._stream, flush=True)
 
     def step(self, step: int, total_steps: int, metrics: Mapping[str, Any]) -> None:
         """Print a progress line when it is time, and for the last step."""
@@ -72,7 +74,7 @@ class Bar:
 
     def say(self, text: str) -> None:
         """Print the line above the bar."""
-        self._progress.console.print(text, soft_wrap=True)
+        self._progress.console.print(printable(text), soft_wrap=True)
 
     def step(self, step: int, total_steps: int, metrics: Mapping[str, Any]) -> None:
         """Move the bar."""
@@ -98,7 +100,7 @@ def describe(metrics: Mapping[str, Any]) -> str:
     parts = [
         f"epoch {metrics['epoch']}",
         f"loss {metrics['loss']:.3f}",
-        f"{metrics['loss_gap']:+.2f} below ln K",
+        f"cls {metrics['loss_cls']:.2f} of {metrics['loss_cls'] + metrics['loss_gap']:.2f}",
         f"{metrics['images_per_second']:.0f} images/s",
         f"{duration(metrics['eta_seconds'])} left",
     ]

@@ -6,20 +6,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sltdino.core.auto import settle
-from sltdino.core.changes import Change, check_changes, compare
+from sltdino.core.changes import check_changes, compare
 from sltdino.core.distributed import join
-from sltdino.core.run_dir import RunDir
-from sltdino.core.run_files import LoadedCheckpoint, has_checkpoint, load_checkpoint
+from sltdino.core.run_dir import RunDir, State
+from sltdino.core.run_files import PARAMS, LoadedCheckpoint, load_checkpoint, read_params, read_status, stored_settings
 from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_files import LoadedSettings, load_settings
 from sltdino.core.signals import StopRequest
-from sltdino.data.image_folder import ImageFolder, scan
-from sltdino.errors import MissingInputError, ResourceError, RunFolderError, SettingsError, SltDinoError, StoppedError
-from sltdino.pretraining.finish import write_exports
+from sltdino.errors import ResourceError, SettingsError, SltDinoError, StoppedError
+from sltdino.pretraining.finish import check_exports, write_exports
 from sltdino.pretraining.loop import Loop
 from sltdino.pretraining.params import run_params
 from sltdino.pretraining.progress import Reporter, Silent, duration
 from sltdino.pretraining.session import Session, build_session
+from sltdino.pretraining.start import asked_for, data_change, output_dir, scan_images, with_changes
 
 
 class RunSummary(NamedTuple):
@@ -58,18 +58,24 @@ def pretrain(
         SltDinoError: every failure a user can act on; see `sltdino.errors`. After StoppedError the run can be resumed.
     """
     reporter = reporter or Silent()
-    source = _resume_source(settings)
-    if source is not None:
-        checkpoint = load_checkpoint(source, fallback=settings.resume_from in ("auto", "must"))
-        return _go_on(checkpoint, settings, allow_change=(), origins=origins or {}, reporter=reporter)
+    checkpoint = asked_for(settings)
+    if checkpoint is not None:
+        return _go_on(
+            checkpoint, settings, allow_change=(), origins=origins or {}, config_files=config_files, reporter=reporter
+        )
     world = join(settings.device)
     out = output_dir(settings)
-    images = _scan(settings, out, reporter)
+    images = scan_images(settings, out, reporter)
     settled = settle(settings, num_images=len(images), world_size=world.size)
     session = build_session(settled.settings, images, world)
-    all_origins = {**(origins or {}), **settled.origins}
-    with RunDir.create(out, settings.checkpointing, overwrite=settings.overwrite) as run:
-        return _train(session, run, reporter, origins=all_origins, config_files=config_files, checkpoint=None)
+    # under `--resume auto`, what was killed before its first checkpoint is begun again
+    overwrite = settings.overwrite or settings.resume_from == "auto"
+    with RunDir.create(out, settings.checkpointing, overwrite=overwrite) as run:
+        record = run_params(
+            session.settings, images, output_dir=out, origins={**(origins or {}), **settled.origins},
+            config_files=[str(path) for path in config_files], total_steps=session.plan.total_steps,
+        )  # fmt: skip
+        return _train(session, run, reporter, params=record, checkpoint=None)
 
 
 def resume(
@@ -93,20 +99,16 @@ def resume(
         ChangeRefusedError: a changed setting would make it another run. SltDinoError: as `pretrain`.
     """
     checkpoint = load_checkpoint(run, fallback=fallback)
-    stored = LoadedSettings(PretrainSettings.model_validate(checkpoint.state["settings"]), checkpoint.state["origins"])
+    stored = LoadedSettings(stored_settings(checkpoint), checkpoint.state["origins"])
     requested = load_settings(files=files, sets=sets, flags=flags, base=stored)
     return _go_on(
         checkpoint,
         requested.settings,
         allow_change=(*allow_change, "epochs"),
         origins=requested.origins,
+        config_files=files,
         reporter=reporter or Silent(),
     )
-
-
-def output_dir(settings: PretrainSettings) -> Path:
-    """The run folder."""
-    return settings.output_dir or Path("work_dirs") / f"{settings.algorithm}_{settings.stream}"
 
 
 def _go_on(
@@ -115,58 +117,76 @@ def _go_on(
     *,
     allow_change: Sequence[str],
     origins: Mapping[str, str],
+    config_files: Sequence[Path],
     reporter: Reporter,
 ) -> RunSummary:
-    state = checkpoint.state
-    stored = PretrainSettings.model_validate(state["settings"])
-    out = checkpoint.path.parent
-    images = _scan(requested, out, reporter)
-    changes = [*compare(stored, requested), *_data_change(state, images)]
+    state, out = checkpoint.state, checkpoint.path.parent
+    stored = stored_settings(checkpoint)
+    images = scan_images(requested, out, reporter)
+    changes = [*compare(stored, requested), *data_change(state, images)]
     check_changes(changes, allow_change)
-    settings = _with_changes(stored, changes)
-    session = build_session(settings, images, join(settings.device))
-    with RunDir.open(out, settings.checkpointing) as run:
+    step = state["steps_done"]
+    if not changes and step >= state["progress"]["total_steps"] and read_status(out).get("state") == "done":
+        reporter.say(f"{out}: finished already, {step} of {step} steps; --epochs goes on")
+        return _summary(out, step, state["progress"])
+    session = build_session(with_changes(stored, changes), images, join(requested.device))
+    total = session.plan.total_steps
+    if step > total:
+        raise SettingsError(f"--epochs: {session.settings.epochs} are {total} steps, and the run has done {step}")
+    with RunDir.open(out, session.settings.checkpointing) as run:
         cut = run.rewind(checkpoint)
-        step, total = state["steps_done"], session.plan.total_steps
-        if step >= total and not changes:
-            reporter.say(f"{out}: finished already, {step} of {total} steps; --epochs goes on")
+        if checkpoint.path.name == run.previous.name:
+            run.notice(f"went on from {run.previous.name}, at step {step}, in the place of {run.last.name}")
+            reporter.say(f"warning: {run.last.name} was passed over; going on from {run.previous.name}")
         what = {change.key: f"{change.old} -> {change.new}" for change in changes}
         run.log(step, {"checkpoint": checkpoint.path.name, "records_cut": cut, **what}, context="resume")
         reporter.say(f"{out}: going on at step {step} of {total}")
-        return _train(session, run, reporter, origins=dict(origins), config_files=(), checkpoint=state)
+        earlier = read_params(out) if (out / PARAMS).exists() else {}
+        record = run_params(
+            session.settings, images, output_dir=out, origins={**state["origins"], **origins},
+            config_files=[*earlier.get("config_file", []), *map(str, config_files)], total_steps=total,
+        )  # fmt: skip
+        record |= {"resume": str(checkpoint.path), "timestamp": earlier.get("timestamp", record["timestamp"])}
+        return _train(session, run, reporter, params=record, checkpoint=state)
 
 
 def _train(
-    session: Session,
-    run: RunDir,
-    reporter: Reporter,
-    *,
-    origins: dict[str, str],
-    config_files: Sequence[Path],
-    checkpoint: dict[str, Any] | None,
+    session: Session, run: RunDir, reporter: Reporter, *, params: dict[str, Any], checkpoint: dict[str, Any] | None
 ) -> RunSummary:
-    settings, total = session.settings, session.plan.total_steps
     with _recorded(run), StopRequest() as stop:
         run.check_free_space(_checkpoint_bytes(session) * 4)  # last, previous, best and the one being written
-        params = run_params(
-            settings, session.images, output_dir=run.path, origins=origins, config_files=config_files, total_steps=total
-        )
         run.write_params(params)
-        loop = Loop(session, run, reporter, stop, origins=origins)
+        check_exports(session.settings, run, reporter)
+        loop = Loop(session, run, reporter, stop, origins=params["origins"])
         if checkpoint is not None:
             session.trainer.load_state_dict(checkpoint)
-            loop.progress |= checkpoint["progress"] | {"total_steps": total}
-        run.write_status("running", total_steps=total, global_step=session.trainer.steps_done)
+            loop.progress |= checkpoint["progress"] | {"total_steps": session.plan.total_steps}
+        run.write_status("running", total_steps=session.plan.total_steps, global_step=session.trainer.steps_done)
         _announce(session, run, reporter)
         loop.train()
         write_exports(session, run, loop.progress, reporter)
-        progress = loop.progress
-        summary = RunSummary(
-            run.path, session.trainer.steps_done, progress["epoch"], progress["best"], progress["knn"],
-            progress["knn_untrained"], progress["knn_pixels"], progress["seconds"],
-        )  # fmt: skip
+        summary = _summary(run.path, session.trainer.steps_done, loop.progress)
         run.write_status("done", exit_code=0, message=f"{summary.steps} steps in {duration(summary.seconds)}")
+        reporter.say(_outcome(summary))
         return summary
+
+
+def _summary(run: Path, steps: int, progress: Mapping[str, Any]) -> RunSummary:
+    return RunSummary(
+        run, steps, progress["epoch"], progress["best"], progress["knn"], progress["knn_untrained"],
+        progress["knn_pixels"], progress["seconds"],
+    )  # fmt: skip
+
+
+def _outcome(summary: RunSummary) -> str:
+    parts = [f"done: {summary.steps:,} steps in {duration(summary.seconds)}"]
+    if summary.knn is not None and summary.knn_untrained is not None:
+        parts.append(
+            f"k-NN {summary.knn_untrained:.1%} before, {summary.knn:.1%} after (raw pixels {summary.knn_pixels:.1%})"
+        )
+    if summary.best is None:
+        parts.append("no best checkpoint: every epoch was collapsed")
+    return "; ".join(parts)
 
 
 @contextmanager
@@ -174,84 +194,31 @@ def _recorded(run: RunDir) -> Iterator[None]:
     """Leave the end of a run that fails in status.json."""
     try:
         yield
-    except SltDinoError as error:
-        run.write_status(
-            "stopped" if isinstance(error, StoppedError) else "failed", exit_code=error.exit_code, message=str(error)
-        )
+    except StoppedError as error:
+        _leave(run, error, "stopped", error.exit_code, str(error))
         raise
-    except (RuntimeError, MemoryError) as error:
+    except SltDinoError as error:
+        _leave(run, error, "failed", error.exit_code, str(error))
+        raise
+    except BaseException as error:
         if not _is_out_of_memory(error):
-            run.write_status("failed", exit_code=1, message=f"{type(error).__name__}: {error}")
+            _leave(run, error, "failed", 1, f"{type(error).__name__}: {error}")
             raise
         full = ResourceError("out of memory: use a smaller --batch-size with --accumulate-steps, or smaller crops")
-        run.write_status("failed", exit_code=full.exit_code, message=str(full))
+        _leave(run, full, "failed", full.exit_code, str(full))
         raise full from error
-    except BaseException as error:
-        run.write_status("failed", exit_code=1, message=f"{type(error).__name__}: {error}")
-        raise
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or any(
-        words in str(error) for words in ("out of memory", "can't allocate memory", "not enough memory")
-    )
+def _leave(run: RunDir, error: BaseException, state: State, exit_code: int, message: str) -> None:
+    try:
+        run.write_status(state, exit_code=exit_code, message=message)
+    except SltDinoError as second:  # on a full disk, what happened first is what the user must hear
+        error.add_note(f"status.json does not say so: {second}")
 
 
-def _resume_source(settings: PretrainSettings) -> Path | None:
-    """The checkpoint or run folder that `--resume` names; None to start anew."""
-    asked = settings.resume_from
-    if asked is None:
-        return None
-    out = output_dir(settings)
-    if asked in ("auto", "must"):
-        if has_checkpoint(out):
-            return out
-        if asked == "must":
-            raise MissingInputError(f"{out}: no checkpoint there, as --resume must needs; name a run or leave it out")
-        return None
-    source = Path(asked)
-    folder = source if source.is_dir() else source.parent
-    if settings.output_dir is not None and settings.output_dir.resolve() != folder.resolve():
-        raise RunFolderError(
-            f"--resume: {asked} goes on in its own folder, not in --output-dir {settings.output_dir}; "
-            "leave --output-dir out, or copy the run folder first"
-        )
-    return source
-
-
-def _scan(settings: PretrainSettings, out: Path, reporter: Reporter) -> ImageFolder:
-    for folder in settings.train_dir:
-        if out.resolve().is_relative_to(folder.resolve()) and folder.is_dir():
-            raise SettingsError(f"--output-dir: {out} lies inside the training folder {folder}; choose another place")
-    images = scan(settings.train_dir)
-    for warning in images.warnings:
-        reporter.say(f"warning: {warning}")
-    if images.other_formats:
-        counted = ", ".join(f"{count:,} {suffix or 'without suffix'}" for suffix, count in images.other_formats.items())
-        reporter.say(f"not read: {counted} (PNG, JPEG, BMP and TIFF are)")
-    return images
-
-
-def _data_change(state: dict[str, Any], images: ImageFolder) -> list[Change]:
-    before = state["images"]
-    if before["fingerprint"] == images.fingerprint:
-        return []
-    old, new = (f"{count:,} images, listing {digest[:8]}" for count, digest in (
-        (before["count"], before["fingerprint"]), (len(images), images.fingerprint)))  # fmt: skip
-    return [Change("train_dir", "trajectory", old, new)]
-
-
-def _with_changes(stored: PretrainSettings, changes: Sequence[Change]) -> PretrainSettings:
-    values = stored.model_dump()
-    for change in changes:
-        if isinstance(change.new, str) and change.key == "train_dir":
-            continue  # the folders are the same, what lies in them is not
-        *sections, field = change.key.split(".")
-        target = values
-        for section in sections:
-            target = target[section]
-        target[field] = change.new
-    return PretrainSettings.model_validate(values)
+def _is_out_of_memory(error: BaseException) -> bool:
+    said = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(s in str(error) for s in said))
 
 
 def _checkpoint_bytes(session: Session) -> int:

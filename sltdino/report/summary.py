@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sltdino.core.run_files import read_artifacts, read_metrics, read_names, read_params, read_status
-from sltdino.core.settings import PretrainSettings, known
+from sltdino.core.settings_schema import printable
 from sltdino.training.health import Health, judge
 
 _CURVE_WIDTH = 40
@@ -56,8 +56,7 @@ def render(summary: Mapping[str, Any]) -> str:
         ("run", f"{summary['run']}" + (f" ({what['name']})" if what["name"] else "")),
         ("what", what["text"]),
         ("state", ": ".join(filter(None, (summary["state"], summary["message"])))),
-        ("how far", f"step {progress['step']:,} of {progress['total_steps']:,}, epoch {progress['epoch']} of "
-                    f"{progress['epochs']}"),
+        ("how far", _progress_text(progress)),
         ("how fast", _speed_text(speed)),
         ("loss", _loss_text(summary["loss"], what["num_prototypes"])),
         ("how good", _knn_text(summary["knn"])),
@@ -68,7 +67,7 @@ def render(summary: Mapping[str, Any]) -> str:
         rows.append(("skipped", f"{summary['bad_images']} images that cannot be read, listed in bad_images.jsonl"))
     rows += [("notice", text) for text in summary["notices"]]
     rows += [("file", f"{file['name']}  {file['megabytes']:.1f} MB  {file['path']}") for file in summary["files"]]
-    return "\n".join(f"{title:<9} {_printable(text)}" for title, text in rows)
+    return "\n".join(f"{title:<9} {printable(text)}" for title, text in rows)
 
 
 def curve(values: list[float], width: int = _CURVE_WIDTH) -> str:
@@ -82,25 +81,28 @@ def curve(values: list[float], width: int = _CURVE_WIDTH) -> str:
 
 
 def _what(params: Mapping[str, Any]) -> dict[str, Any]:
-    settings, backbone = _settings(params), params["backbone"]
+    backbone, count = params["backbone"], params.get("images", {}).get("count")  # the old scripts did not count
+    images = "images" if count is None else f"{count:,} images"
     text = (
-        f"{params['algorithm']} on {params['images']['count']:,} images of {params['stream']}; ViT of width "
+        f"{params['algorithm']} on {images} of {params['stream']}; ViT of width "
         f"{backbone['embed_dim']}, depth {backbone['depth']}, patch {backbone['patch_size']} at "
         f"{backbone['image_size']} px"
     )
     name = params.get("experiment", {}).get("name", "")
     return {"text": text, "name": name, "algorithm": params["algorithm"], "stream": params["stream"],
-            "num_prototypes": known(settings.head.out_dim)}  # fmt: skip
+            "num_prototypes": _num_prototypes(params)}  # fmt: skip
 
 
-def _settings(params: Mapping[str, Any]) -> PretrainSettings:
-    return PretrainSettings.model_validate(params["settings"])
+def _num_prototypes(params: Mapping[str, Any]) -> int | None:
+    settings: Mapping[str, Any] = params.get("settings", {})
+    number = settings.get("head", {}).get("out_dim")
+    return number if isinstance(number, int) else None
 
 
 def _progress(params: Mapping[str, Any], step: Mapping[str, Any], status: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "step": max(step.get("step", 0), status.get("global_step", 0)),
-        "total_steps": params["total_steps"],
+        "total_steps": params.get("total_steps"),
         "epoch": step.get("epoch", 0),
         "epochs": params["epochs"],
         "saved_step": status.get("global_step", 0),
@@ -129,10 +131,11 @@ def _knn(evaluations: list[dict[str, Any]], last: Mapping[str, Any]) -> dict[str
 
 
 def _health(params: Mapping[str, Any], step: Mapping[str, Any]) -> dict[str, Any]:
-    if any(step.get(field) is None for field in Health._fields):
+    num_prototypes = _num_prototypes(params)
+    if num_prototypes is None or any(step.get(field) is None for field in Health._fields):
         return {"verdict": "not measured yet", "collapsed": False, "remedy": ""}
     health = Health(**{field: step[field] for field in Health._fields})
-    verdict = judge(health, num_prototypes=known(_settings(params).head.out_dim))
+    verdict = judge(health, num_prototypes=num_prototypes)
     return {"verdict": verdict.name, "collapsed": verdict.collapsed, "remedy": verdict.remedy, **health._asdict()}
 
 
@@ -147,6 +150,11 @@ def _files(run: Path) -> list[dict[str, Any]]:
     return found
 
 
+def _progress_text(progress: Mapping[str, Any]) -> str:
+    total = "" if progress["total_steps"] is None else f" of {progress['total_steps']:,}"
+    return f"step {progress['step']:,}{total}, epoch {progress['epoch']} of {progress['epochs']}"
+
+
 def _speed_text(speed: Mapping[str, Any]) -> str:
     if speed["images_per_second"] is None:
         return "no step logged yet"
@@ -154,12 +162,12 @@ def _speed_text(speed: Mapping[str, Any]) -> str:
     return f"{speed['images_per_second']:.0f} images/s, {speed['data_wait']:.0%} of it waiting for data{left}"
 
 
-def _loss_text(loss: Mapping[str, Any], num_prototypes: int) -> str:
+def _loss_text(loss: Mapping[str, Any], num_prototypes: int | None) -> str:
     if not loss["epochs"]:
         return "no epoch finished yet"
     first, last = loss["epochs"][0], loss["epochs"][-1]
-    log_k = f"ln {num_prototypes} = {math.log(num_prototypes):.2f}"
-    return f"{first:.3f} -> {last:.3f} ({log_k})  {curve(loss['epochs'])}"
+    log_k = "" if num_prototypes is None else f" (ln {num_prototypes} = {math.log(num_prototypes):.2f})"
+    return f"{first:.3f} -> {last:.3f}{log_k}  {curve(loss['epochs'])}"
 
 
 def _knn_text(knn: Mapping[str, Any]) -> str:
@@ -175,8 +183,3 @@ def _best_text(best: Mapping[str, Any] | None) -> str:
         return "none: no epoch has finished without collapse"
     value = f"k-NN {best['value']:.1%}" if best.get("metric") == "knn" else f"loss {best['loss']:.3f}"
     return f"epoch {best['epoch']}, {value}"
-
-
-def _printable(text: str) -> str:
-    """Names and messages come from files: nothing in them may steer the terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -61,8 +61,8 @@ def test_all_refused_changes_are_listed_at_once() -> None:
     assert lines == [
         "seed: the run has 42, asked for 1; this is what makes it that run: start a new one",
         "vit.depth: the run has auto, asked for 3; this is what makes it that run: start a new one",
-        "epochs: the run has 100, asked for 5; it would change the course of the run: "
-        "pass --allow-change epochs to accept that",
+        "epochs: the run has 100, asked for 5; it would change the run's course: "
+        "sltdino resume --allow-change epochs accepts that",
     ]
 
 
