@@ -63,6 +63,7 @@ def settle(settings: PretrainSettings, *, num_images: int, world_size: int = 1) 
         ("loss", "teacher_temp"): (final_temp, images),
         ("loss", "teacher_temp_start"): (start_temp, f"final temperature {final_temp}"),
         ("loss", "teacher_temp_warmup_epochs"): (min(30.0, 0.3 * epochs), f"{epochs} epochs"),
+        ("vit", "patch_init"): ("whitened" if few else "random", images),
         ("loss", "standardize_teacher"): (few, images),
         ("loss", "use_sinkhorn"): (few or settings.algorithm == "dinov2", f"{settings.algorithm}, {images}"),
         ("loss", "koleo_weight"): (0.1, settings.algorithm),

@@ -144,6 +144,9 @@ class VitSettings(Section):
     """Stochastic depth of the last block; it grows linearly from 0 with depth."""
     layer_norm_eps: Annotated[float, Field(gt=0)] = 1e-5
     """Epsilon of every LayerNorm; 1e-5 is what SLT computes with."""
+    patch_init: Literal["whitened", "random"] | Auto = "auto"
+    """How the patch embedding starts: whitened on the training images, so that shape counts as much as light, or
+    random; auto: whitened under 20,000 images."""
     positions: Literal["sincos", "random"] = "sincos"
     """How the learned position embedding starts: 2-D sine-cosine, or normal noise of std 0.02."""
 

@@ -27,10 +27,15 @@ class PatchEmbed(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """`[B, 3, H, W]` to `[B, N, D]`, row by row."""
-        batch, channels, height, width = images.shape
-        p = self.patch_size
-        tiles = images.view(batch, channels, height // p, p, width // p, p).permute(0, 2, 4, 1, 3, 5)
-        return F.linear(tiles.reshape(batch, -1, channels * p * p), self.proj.weight.flatten(1), self.proj.bias)
+        return F.linear(patches(images, self.patch_size), self.proj.weight.flatten(1), self.proj.bias)
+
+
+def patches(images: Tensor, patch_size: int) -> Tensor:
+    """Non-overlapping patches of `[B, 3, H, W]`: `[B, N, 3·P·P]`, row by row, each in the order of a convolution."""
+    batch, channels, height, width = images.shape
+    p = patch_size
+    tiles = images.view(batch, channels, height // p, p, width // p, p).permute(0, 2, 4, 1, 3, 5)
+    return tiles.reshape(batch, -1, channels * p * p)
 
 
 class Attention(nn.Module):

@@ -1,19 +1,24 @@
 """From settled settings to the parts of a run."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from sltdino.core.auto import Plan, plan
 from sltdino.core.distributed import World
+from sltdino.core.rng import generator
 from sltdino.core.settings import PretrainSettings, known
 from sltdino.data.batches import BatchBuilder
+from sltdino.data.decode import BadImage as UnreadableImage
 from sltdino.data.image_folder import ImageFolder, scan
-from sltdino.errors import SettingsError
+from sltdino.errors import DataError, SettingsError
 from sltdino.evaluation.features import KnnProbe, Pixels
-from sltdino.models.student_teacher import build_student_teacher
+from sltdino.models.student_teacher import StudentTeacher, build_student_teacher
+from sltdino.models.whitening import whiten_patch_embedding
 from sltdino.objectives.algorithms import build_objective, masks_patches
 from sltdino.training.optimizer import build_optimizer
 from sltdino.training.schedules import build_schedules
@@ -21,6 +26,8 @@ from sltdino.training.trainer import Trainer
 
 BadImage = tuple[str, str]
 """Path and reason."""
+
+_WHITENING_IMAGES = 512
 
 
 class Session(NamedTuple):
@@ -59,10 +66,11 @@ def build_session(settings: PretrainSettings, images: ImageFolder, world: World)
     )
     bad: list[BadImage] = []
     probe = _build_probe(settings, images, bad) if settings.evaluation.val_dir is not None else None
-    return Session(settings, world, images, steps, _build_trainer(settings, steps, world), batches, probe, bad)
+    trainer = _build_trainer(settings, images, steps, world)
+    return Session(settings, world, images, steps, trainer, batches, probe, bad)
 
 
-def _build_trainer(settings: PretrainSettings, steps: Plan, world: World) -> Trainer:
+def _build_trainer(settings: PretrainSettings, images: ImageFolder, steps: Plan, world: World) -> Trainer:
     head = settings.head
     own_patch_head = masks_patches(settings.algorithm) and head.patch_out_dim != "shared"
     num_patch_prototypes = head.patch_out_dim if isinstance(head.patch_out_dim, int) else known(head.out_dim)
@@ -72,7 +80,10 @@ def _build_trainer(settings: PretrainSettings, steps: Plan, world: World) -> Tra
         image_size=settings.augmentation.image_size,
         num_patch_prototypes=num_patch_prototypes if own_patch_head else 0,
         seed=settings.seed,
-    ).to(world.device)
+    )
+    if settings.vit.patch_init == "whitened":
+        _whiten(model, images, settings)
+    model = model.to(world.device)
     objective = build_objective(
         settings.algorithm,
         settings.loss,
@@ -92,6 +103,23 @@ def _build_trainer(settings: PretrainSettings, steps: Plan, world: World) -> Tra
         clip_grad_norm=settings.optimizer.clip_grad_norm,
         autocast=settings.precision == "bf16" or (settings.precision == "auto" and on_cuda),
     )
+
+
+def _whiten(model: StudentTeacher, images: ImageFolder, settings: PretrainSettings) -> None:
+    """Start both patch embeddings from a fixed sample of the training images. A resumed run loads over it."""
+    crops = settings.augmentation
+    pixels = Pixels(crops.image_size, crops.mean, crops.std)
+    order = generator(settings.seed, "whitening").permutation(len(images)).tolist()
+    sample: list[Tensor] = []
+    for index in order[: 2 * _WHITENING_IMAGES]:
+        with suppress(UnreadableImage):  # counted when training meets it
+            sample.append(pixels.load(images.path(index)))
+        if len(sample) == _WHITENING_IMAGES:
+            break
+    if not sample:
+        raise DataError(f"none of {len(order[: 2 * _WHITENING_IMAGES])} images tried can be read; look at the files")
+    for network in (model.student, model.teacher):
+        whiten_patch_embedding(network.backbone.patch_embed, torch.stack(sample))
 
 
 def _build_probe(settings: PretrainSettings, images: ImageFolder, bad: list[BadImage]) -> KnnProbe:

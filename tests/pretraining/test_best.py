@@ -1,0 +1,117 @@
+"""Which epoch is `checkpoint_best`: by k-NN where there are validation images, else by loss, never a collapsed one."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sltdino.core.run_files import load_checkpoint, read_artifacts, read_metrics
+from sltdino.errors import MissingInputError
+from sltdino.export.formats import export
+from sltdino.pretraining import resume
+
+UNIFORM = {"teacher_temp": 10.0, "teacher_temp_start": 10.0}
+
+
+def records(run: Path, context: str) -> list[dict[str, Any]]:
+    return [record for record in read_metrics(run) if record["context"] == context]
+
+
+def best_epoch(run: Path) -> int:
+    return int(load_checkpoint(run, which="best").state["progress"]["epoch"])
+
+
+@pytest.fixture
+def val(draw: Any, tmp_path: Path) -> str:
+    for label in ("a", "b"):
+        draw(tmp_path / "val" / label, 4, seed=ord(label))
+    return str(tmp_path / "val")
+
+
+@pytest.fixture
+def knn(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """k-NN accuracies that the probe will measure, the untrained network's first."""
+    from sltdino.evaluation.features import KnnProbe
+
+    accuracies: list[float] = []
+    monkeypatch.setattr(KnnProbe, "accuracy", lambda *_: accuracies.pop(0))
+    return accuracies
+
+
+def test_without_validation_images_the_epoch_with_the_lowest_loss_is_best(train: Any) -> None:
+    # targets that grow harder raise the loss again
+    harder = {"teacher_temp_start": 0.4, "teacher_temp": 0.02, "teacher_temp_warmup_epochs": 4}
+    run = train(epochs=3, **harder).run_dir
+    losses = [record["loss"] for record in records(run, "train_epoch")]
+    assert 0 < losses.index(min(losses)) < 2, losses
+    assert best_epoch(run) == losses.index(min(losses)) + 1
+    assert records(run, "train_best")[-1]["epoch"] == best_epoch(run)
+
+
+def test_with_validation_images_the_epoch_with_the_highest_accuracy_is_best(
+    train: Any, val: str, knn: list[float]
+) -> None:
+    knn += [0.9, 0.2, 0.6, 0.5, 0.6]  # the untrained network is no epoch; of equal ones the first stays
+    summary = train(epochs=4, val_dir=val, eval_every=1)
+    assert best_epoch(summary.run_dir) == 2
+    assert summary.best == {"metric": "knn", "value": 0.6, "epoch": 2}
+    assert [record["epoch"] for record in records(summary.run_dir, "train_best")] == [1, 2]
+
+
+def test_an_epoch_that_was_not_evaluated_is_never_best(train: Any, val: str, knn: list[float]) -> None:
+    knn += [0.0, 0.2, 0.5]
+    run = train(epochs=4, val_dir=val, eval_every=2).run_dir
+    assert [record["epoch"] for record in records(run, "train_best")] == [2, 4]
+
+
+def test_the_best_accuracy_is_remembered_over_a_resume(train: Any, val: str, knn: list[float]) -> None:
+    knn += [0.0, 0.5, 0.6]
+    run = train(epochs=2, val_dir=val, eval_every=1).run_dir
+    knn += [0.4, 0.3]
+    resume(run, flags={"epochs": 4})
+    assert best_epoch(run) == 2
+
+
+def test_an_evaluation_is_a_record_with_what_to_compare_it_with(train: Any, val: str) -> None:
+    run = train(epochs=2, val_dir=val, eval_every=1).run_dir
+    rows = records(run, "eval")
+    assert [row["epoch"] for row in rows] == [0, 1, 2]
+    assert all(0 <= row["knn"] <= 1 and 0 <= row["knn_pixels"] <= 1 for row in rows)
+    assert {row["protocol"] for row in rows} == {
+        "weighted 20-NN, 8 validation images against the other validation images"
+    }
+
+
+def test_the_probe_changes_nothing_of_the_training(train: Any, val: str, finished_once: Path) -> None:
+    import torch
+
+    run = train(val_dir=val, eval_every=1).run_dir
+    one, other = (load_checkpoint(path).state["student"] for path in (run, finished_once))
+    assert all(torch.equal(one[key], other[key]) for key in other)
+
+
+def test_a_collapsed_run_has_no_best_checkpoint_and_export_says_so(train: Any, recorder: Any, tmp_path: Path) -> None:
+    reporter = recorder()
+    summary = train(reporter=reporter, **UNIFORM)
+    assert [record["health"] for record in records(summary.run_dir, "train_epoch")] == ["uniform collapse"] * 2
+    assert any("uniform collapse: teacher entropy" in text and "--teacher-temp" in text for text in reporter.said)
+    assert summary.best is None
+    assert not (summary.run_dir / "checkpoint_best.pt").exists()
+    assert [entry["name"] for entry in read_artifacts(summary.run_dir)] == ["checkpoint_last"]
+    with pytest.raises(MissingInputError, match="no epoch has finished without collapse"):
+        export(summary.run_dir, format="slt", out=tmp_path / "b.pt", which="best")
+    assert not (tmp_path / "b.pt").exists()
+
+
+def test_a_collapsed_epoch_is_not_best_by_accuracy_either(train: Any, val: str, knn: list[float]) -> None:
+    knn += [0.0, 0.9, 0.9]
+    assert train(val_dir=val, eval_every=1, **UNIFORM).best is None
+
+
+def test_an_epoch_after_the_collapse_is_best_again(train: Any) -> None:
+    run = train(epochs=1, **UNIFORM).run_dir
+    allowed = ["teacher_temp", "teacher_temp_start", "teacher_temp_warmup_epochs"]
+    flags = {"teacher_temp": 0.04, "teacher_temp_start": 0.04, "epochs": 2}
+    summary = resume(run, flags=flags, allow_change=allowed)
+    assert summary.best is not None
+    assert summary.best["epoch"] == best_epoch(run) == 2

@@ -1,0 +1,156 @@
+"""What `sltdino inspect` says about a run folder, in whatever state it is."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sltdino.cli import app
+from sltdino.core.run_files import read_metrics
+from sltdino.errors import MissingInputError, RunFolderError, StoppedError
+from sltdino.report.summary import curve, render, summarize
+
+
+def test_a_finished_run_is_described(finished: Path) -> None:
+    summary = summarize(finished)
+    assert summary["what"]["text"] == "dino on 24 images of hand; ViT of width 16, depth 2, patch 8 at 16 px"
+    assert summary["state"] == "done"
+    assert summary["progress"] == {"step": 6, "total_steps": 6, "epoch": 2, "epochs": 2, "saved_step": 6}
+    assert summary["health"]["verdict"] == "healthy"
+    assert summary["speed"]["images_per_second"] > 0
+    assert summary["speed"]["eta_seconds"] is None
+
+
+def test_its_losses_are_those_of_the_epochs(finished: Path) -> None:
+    losses = [row["loss"] for row in read_metrics(finished) if row["context"] == "train_epoch"]
+    assert summarize(finished)["loss"]["epochs"] == losses
+    assert f"{losses[0]:.3f} -> {losses[1]:.3f} (ln 32 = 3.47)" in render(summarize(finished))
+
+
+def test_its_files_are_listed_where_they_are_now(finished: Path) -> None:
+    files = {file["name"]: file for file in summarize(finished)["files"]}
+    assert Path(files["checkpoint_last"]["path"]) == finished / "checkpoint_last.pt" or finished.exists()
+    assert all(file["exists"] for file in files.values())
+
+
+def test_a_moved_run_finds_its_files(finished: Path, tmp_path: Path, train: Any) -> None:
+    run = train("before").run_dir
+    run.rename(tmp_path / "after")
+    [last, _] = summarize(tmp_path / "after")["files"]
+    assert (last["path"], last["exists"]) == (str(tmp_path / "after" / "checkpoint_last.pt"), True)
+
+
+def test_accuracies_are_shown_with_what_to_compare_them_with(train: Any, draw: Any, tmp_path: Path) -> None:
+    for label in ("a", "b"):
+        draw(tmp_path / "val" / label, 4, seed=ord(label))
+    result = train(val_dir=str(tmp_path / "val"), eval_every=1)
+    knn = summarize(result.run_dir)["knn"]
+    assert (knn["last"], knn["untrained"], knn["raw_pixels"]) == (result.knn, result.knn_untrained, result.knn_pixels)
+    assert len(knn["curve"]) == 3
+    assert f"k-NN {result.knn:.1%} (untrained {result.knn_untrained:.1%}" in render(summarize(result.run_dir))
+
+
+def test_a_run_that_goes_on_is_read_without_its_lock(train: Any, recorder: Any, tmp_path: Path) -> None:
+    seen: list[dict[str, Any]] = []
+
+    class Looking(recorder):  # type: ignore[misc]
+        def step(self, step: int, total_steps: int, metrics: Any) -> None:
+            seen.append(summarize(tmp_path / "run"))
+
+    train(reporter=Looking())
+    assert [(summary["state"], summary["progress"]["step"]) for summary in seen] == [
+        ("running", step) for step in range(1, 7)
+    ]
+    assert seen[1]["speed"]["eta_seconds"] > 0
+    assert "no epoch finished yet" in render(seen[1])
+
+
+def test_a_stopped_run_says_how_to_go_on(train: Any, recorder: Any, tmp_path: Path) -> None:
+    with pytest.raises(StoppedError):
+        train(reporter=recorder(stop_at=2))
+    assert f"stopped: SIGTERM at step 2 of 6; saved. Continue with: sltdino resume {tmp_path / 'run'}" in render(
+        summarize(tmp_path / "run")
+    )
+
+
+def test_a_torn_last_line_is_counted_and_does_not_hide_the_rest(finished: Path) -> None:
+    with (finished / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 7, "context": "train_st')
+    summary = summarize(finished)
+    assert summary["unreadable_records"] == 1
+    assert summary["progress"]["step"] == 6
+
+
+def test_a_number_that_was_not_finite_does_not_stop_it(finished: Path) -> None:
+    with (finished / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 7, "context": "train_step", "epoch": 3, "loss": null, "loss_gap": null}\n')
+    assert summarize(finished)["health"]["verdict"] == "not measured yet"
+    render(summarize(finished))
+
+
+def test_a_run_before_its_first_record_is_described(finished: Path) -> None:
+    for name in ("metrics.jsonl", "artifacts.json", "status.json"):
+        (finished / name).unlink()
+    text = render(summarize(finished))
+    assert "no step logged yet" in text
+    assert "none: no epoch has finished without collapse" in text
+
+
+def test_a_run_of_the_old_scripts_is_described(finished: Path) -> None:
+    params = json.loads((finished / "params.json").read_text())
+    for key in ("settings", "images", "total_steps", "origins", "environment"):
+        del params[key]
+    (finished / "params.json").write_text(json.dumps(params))
+    (finished / "status.json").unlink()
+    text = render(summarize(finished))
+    assert "dino on images of hand" in text
+    assert "step 6, epoch 2 of 2" in text
+
+
+def test_bad_images_and_notices_are_shown(finished: Path) -> None:
+    notice = {"text": "a fallback", "timestamp": "", "count": 2}
+    (finished / "status.json").write_text(json.dumps({"state": "done", "bad_images": 3, "notices": [notice]}))
+    text = render(summarize(finished))
+    assert "3 images that cannot be read" in text
+    assert "notice    a fallback" in text
+
+
+def test_terminal_escapes_in_names_and_messages_are_spelt_out(finished: Path) -> None:
+    evil = "\x1b[31m\x07\u202e\nrun  /etc/passwd"
+    params = json.loads((finished / "params.json").read_text())
+    params["experiment"], params["stream"] = {"name": evil}, evil
+    (finished / "params.json").write_text(json.dumps(params))
+    (finished / "status.json").write_text(json.dumps({"state": evil, "message": evil}))
+    (finished / "artifacts.json").write_text(json.dumps([{"name": evil, "path": evil, "metadata": {}}]))
+    text = render(summarize(finished))
+    assert text.count(r"\x1b[31m\x07\u202e\nrun  /etc/passwd") == 6
+    assert all(character.isprintable() for line in text.split("\n") for character in line)
+
+
+def test_json_is_strict_and_the_same_facts(finished: Path, capsys: Any) -> None:
+    def refuse(token: str) -> None:
+        raise AssertionError(token)
+
+    assert app.main(["inspect", str(finished), "--json"]) == 0
+    out = capsys.readouterr().out
+    assert json.loads(out, parse_constant=refuse) == json.loads(json.dumps(summarize(finished)))
+
+
+def test_inspect_changes_nothing(finished: Path) -> None:
+    before = {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in finished.iterdir()}
+    render(summarize(finished))
+    assert {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in finished.iterdir()} == before
+
+
+def test_what_is_no_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError):
+        summarize(tmp_path)
+    (tmp_path / "params.json").write_text("[]")
+    with pytest.raises(RunFolderError, match=r"params\.json"):
+        summarize(tmp_path)
+
+
+def test_a_curve_spans_its_lowest_and_highest_value() -> None:
+    assert (curve([0, 1, 2]), curve([]), curve([5, 5])) == ("▁▅█", "", "▁▁")
+    assert len(curve([float(value) for value in range(1000)])) == 40
