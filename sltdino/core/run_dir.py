@@ -15,7 +15,6 @@ from sltdino.core.settings import CheckpointSettings
 from sltdino.errors import CheckpointError, MissingInputError, RunFolderError, StorageError
 
 State = Literal["running", "done", "stopped", "failed"]
-
 _NO_HARD_LINKS = "the file system has no hard links: checkpoints are copied, which takes time and space"
 
 

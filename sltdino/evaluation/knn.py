@@ -8,7 +8,7 @@ from torch import Tensor
 def knn_scores(
     bank_MD: Tensor, bank_labels_M: Tensor, queries_BD: Tensor, *, k: int, temp: float, leave_one_out: bool = False
 ) -> Tensor:
-    """Votes `[B, classes]` of the `k` most similar bank rows, each weighted by exp(cosine / temp).
+    """Votes `[B, classes]` of the `k` most similar bank rows, each weighted by exp(cosine / temp), the nearest's is 1.
 
     The protocol of DINO (Caron et al. 2021, after Wu et al. 2018), with k = 20 and temp = 0.07 there.
 
@@ -23,8 +23,9 @@ def knn_scores(
     if leave_one_out:
         similarity_BM.fill_diagonal_(float("-inf"))
     similarity_Bk, index_Bk = similarity_BM.topk(min(k, len(bank_MD) - leave_one_out), dim=-1)
+    weights_Bk = ((similarity_Bk - similarity_Bk[:, :1]) / temp).exp()  # exp(cosine / 0.01) alone would overflow
     votes = torch.zeros(len(queries_BD), int(bank_labels_M.max()) + 1, device=queries_BD.device)
-    return votes.scatter_add_(1, bank_labels_M[index_Bk], (similarity_Bk / temp).exp())
+    return votes.scatter_add_(1, bank_labels_M[index_Bk], weights_Bk)
 
 
 def knn_accuracy(
