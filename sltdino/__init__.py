@@ -4,19 +4,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sltdino.core.settings_files import load_settings
-    from sltdino.export.formats import export as export_backbone
+    from sltdino.exporting.formats import export
     from sltdino.pretraining import pretrain, resume
 
     __version__: str
 
-__all__ = ["__version__", "export_backbone", "load_settings", "pretrain", "resume"]
+__all__ = ["__version__", "export", "load_settings", "pretrain", "resume"]
 
 _HOMES = {
     "pretrain": ("sltdino.pretraining", "pretrain"),
     "resume": ("sltdino.pretraining", "resume"),
     "load_settings": ("sltdino.core.settings_files", "load_settings"),
-    # not `export`: that is the subpackage
-    "export_backbone": ("sltdino.export.formats", "export"),
+    "export": ("sltdino.exporting.formats", "export"),
 }
 
 

@@ -27,7 +27,7 @@ def export(
     if not list_formats and (source is None or out is None):
         raise SettingsError(*(text for value, text in ((source, _NO_SOURCE), (out, _NO_OUTPUT)) if value is None))
 
-    from sltdino.export import formats
+    from sltdino.exporting import formats
 
     if list_formats or source is None or out is None:
         rows: dict[str, object] = {name: row.description for name, row in formats.FORMATS.items()}

@@ -9,9 +9,9 @@ from sltdino.core import files
 from sltdino.core.run_dir import RunDir
 from sltdino.core.settings import PretrainSettings
 from sltdino.errors import SettingsError
-from sltdino.export.backbone import trained_backbone
-from sltdino.export.formats import check_output, write_backbone
-from sltdino.export.to_slt import slt_state_dict
+from sltdino.exporting.backbone import trained_backbone
+from sltdino.exporting.formats import check_output, write_backbone
+from sltdino.exporting.to_slt import slt_state_dict
 from sltdino.pretraining.progress import Reporter
 from sltdino.pretraining.session import Session
 

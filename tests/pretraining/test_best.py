@@ -7,7 +7,7 @@ import pytest
 
 from sltdino.core.run_files import load_checkpoint, read_artifacts, read_metrics
 from sltdino.errors import MissingInputError
-from sltdino.export.formats import export
+from sltdino.exporting.formats import export
 from sltdino.pretraining import resume
 
 UNIFORM = {"teacher_temp": 10.0, "teacher_temp_start": 10.0}

@@ -9,7 +9,7 @@ import torch
 
 from sltdino.core.run_files import read_artifacts, read_status
 from sltdino.errors import CannotCreateError, RunFolderError, SettingsError
-from sltdino.export.formats import export
+from sltdino.exporting.formats import export
 from sltdino.pretraining import resume
 
 

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from sltdino.core import files, json_files
 from sltdino.errors import CheckpointError, SettingsError
-from sltdino.export.backbone import TrainedBackbone
-from sltdino.export.slt_network import SltNetwork
-from sltdino.export.verify import Proof, compare_features
+from sltdino.exporting.backbone import TrainedBackbone
+from sltdino.exporting.slt_network import SltNetwork
+from sltdino.exporting.verify import Proof, compare_features
 
 SLT_MEAN, SLT_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _RENAMES = {"attn.qkv.": "attn.in_proj_", "attn.proj.": "attn.out_proj.", "mlp.fc1.": "mlp.0.", "mlp.fc2.": "mlp.3."}

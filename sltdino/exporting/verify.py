@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sltdino.errors import CheckpointError
-from sltdino.export.backbone import TrainedBackbone
+from sltdino.exporting.backbone import TrainedBackbone
 from sltdino.models.vit import Features
 
 TOLERANCE = 1e-4

@@ -8,9 +8,9 @@ from typing import NamedTuple
 from sltdino.core import files, json_files
 from sltdino.core.run_files import ARTIFACTS, BAD_IMAGES, LOCK, PARAMS, STATUS, previous_name, read_names
 from sltdino.errors import RunFolderError, SettingsError, SltDinoError
-from sltdino.export import to_slt
-from sltdino.export.backbone import TrainedBackbone, Which, load_trained_backbone
-from sltdino.export.verify import Proof
+from sltdino.exporting import to_slt
+from sltdino.exporting.backbone import TrainedBackbone, Which, load_trained_backbone
+from sltdino.exporting.verify import Proof
 
 
 class Format(NamedTuple):

@@ -22,9 +22,9 @@ from sltdino.errors import (
     RunFolderError,
     SettingsError,
 )
-from sltdino.export import to_slt
-from sltdino.export.backbone import TrainedBackbone, load_trained_backbone, trained_backbone
-from sltdino.export.formats import export, write_backbone
+from sltdino.exporting import to_slt
+from sltdino.exporting.backbone import TrainedBackbone, load_trained_backbone, trained_backbone
+from sltdino.exporting.formats import export, write_backbone
 from sltdino.models.vit import VisionTransformer
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
