@@ -21,7 +21,8 @@ import typer
 
 from sltdino.core.auto import settle
 from sltdino.core.distributed import World
-from sltdino.core.settings import PretrainSettings, known
+from sltdino.core.settings import PretrainSettings
+from sltdino.core.settings_base import known
 from sltdino.data.image_folder import scan
 from sltdino.data.loader import build_loader
 from sltdino.data.synthetic import write_demo_crops

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sltdino.core.settings import ChangeClass, PretrainSettings
+from sltdino.core.settings import PretrainSettings
+from sltdino.core.settings_base import ChangeClass
 from sltdino.core.settings_schema import BY_FLAT_NAME, BY_KEY, LEAVES, did_you_mean, find_leaf, flatten
 from sltdino.errors import ChangeRefusedError
 

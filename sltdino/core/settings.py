@@ -6,44 +6,13 @@ and its `Knob` says how it is spelt and whether a resumed run may change it. `cl
 """
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from sltdino.core.settings_base import Auto, Knob, Positive, Probability, Scale, Section
 from sltdino.core.settings_checks import cross_field_problems
-
-Auto = Literal["auto"]
-ChangeClass = Literal["identity", "trajectory", "free"]
-"""Whether a resumed run may change a setting: never, only with `--allow-change`, or freely."""
-
-T = TypeVar("T")
-
-
-class Knob(NamedTuple):
-    """How a field differs from its section's rule `--<flag prefix><field name>` and from its section's change class."""
-
-    flag: str = ""
-    keys: tuple[str, ...] = ()
-    """Other spellings accepted in a file, inside the section and at the top level."""
-    resume: ChangeClass | None = None
-
-
-class Section(BaseModel):
-    """A frozen group of settings in which an unknown key is an error."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False, validate_default=True
-    )
-    title: ClassVar[str] = "Run"
-    flag_prefix: ClassVar[str] = ""
-    file_aliases: ClassVar[tuple[str, ...]] = ()
-    resume: ClassVar[ChangeClass] = "trajectory"
-
-
-Probability = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[int, Field(ge=1)]
-Scale = tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]]
 
 
 class DatasetSettings(Section):
@@ -358,9 +327,3 @@ STREAMS: dict[str, dict[str, Any]] = {
     },
 }
 """Defaults of `pretrain face` and `pretrain hands`, where they differ from the ones above."""
-
-
-def known(value: T | Auto) -> T:
-    """The value of a setting that `core.auto.settle` has made concrete."""
-    assert value != "auto", "an auto setting was read before it was settled"
-    return value

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 
 from pydantic.fields import FieldInfo
 
-from sltdino.core.settings import STREAMS, ChangeClass, Knob, PretrainSettings, Section
+from sltdino.core.settings import STREAMS, PretrainSettings
+from sltdino.core.settings_base import ChangeClass, Knob, Section
 
 _NAMES = {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH", bool: "BOOL"}
 

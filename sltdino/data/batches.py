@@ -12,7 +12,8 @@ from torch.utils.data import Dataset
 
 from sltdino.core.distributed import World
 from sltdino.core.rng import fold_in, generator
-from sltdino.core.settings import AugmentationSettings, DatasetSettings, known
+from sltdino.core.settings import AugmentationSettings, DatasetSettings
+from sltdino.core.settings_base import known
 from sltdino.data.cache import ImageCache, free_memory
 from sltdino.data.crops import CropParameters, draw_crops, draw_uniforms
 from sltdino.data.decode import BadImage, decode

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from sltdino.core.run_files import load_checkpoint, read_names, stored_settings
-from sltdino.core.settings import PretrainSettings, known
+from sltdino.core.settings import PretrainSettings
+from sltdino.core.settings_base import known
 from sltdino.errors import CheckpointError, MissingInputError, SettingsError
 from sltdino.models.vit import VisionTransformer
 

@@ -3,7 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sltdino.core.settings import HeadSettings, known
+from sltdino.core.settings import HeadSettings
+from sltdino.core.settings_base import known
 
 
 class BatchNorm(nn.Module):

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sltdino.core.settings import VitSettings, known
+from sltdino.core.settings import VitSettings
+from sltdino.core.settings_base import known
 
 
 class Features(NamedTuple):

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sltdino.core.settings import LossSettings, known
+from sltdino.core.settings import LossSettings
+from sltdino.core.settings_base import known
 from sltdino.objectives.centering import Centering, EmaCenter, SinkhornKnopp
 from sltdino.objectives.terms import ClsDistillation, KoLeo, LossTerm, PatchDistillation
 from sltdino.types import Outputs

@@ -8,7 +8,8 @@ from typing import Any
 from sltdino.core.environment import environment
 from sltdino.core.run_dir import RunDir
 from sltdino.core.run_files import read_bad_images
-from sltdino.core.settings import PretrainSettings, known
+from sltdino.core.settings import PretrainSettings
+from sltdino.core.settings_base import known
 from sltdino.core.signals import StopRequest
 from sltdino.data.batches import LoadedBatch
 from sltdino.data.loader import build_loader

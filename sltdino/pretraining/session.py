@@ -11,7 +11,8 @@ from torch import Tensor
 from sltdino.core.auto import Plan, plan
 from sltdino.core.distributed import World
 from sltdino.core.rng import generator
-from sltdino.core.settings import PretrainSettings, known
+from sltdino.core.settings import PretrainSettings
+from sltdino.core.settings_base import known
 from sltdino.data.batches import BatchBuilder
 from sltdino.data.decode import BadImage as UnreadableImage
 from sltdino.data.image_folder import ImageFolder, scan

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from torch.optim import Optimizer
 
-from sltdino.core.settings import LossSettings, OptimizerSettings, known
+from sltdino.core.settings import LossSettings, OptimizerSettings
+from sltdino.core.settings_base import known
 
 Schedule = Callable[[int], float]
 
