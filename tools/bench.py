@@ -78,7 +78,8 @@ def step_flops(settings: PretrainSettings, *, masked_share: float) -> float:
     scored = 1 + masked_share * (crops.image_size // vit.patch_size) ** 2
     teacher = 2 * crop(crops.image_size, passes=1, scored=scored)
     student = 2 * crop(crops.image_size, passes=3, scored=scored)
-    return teacher + student + crops.num_local_crops * crop(known(crops.local_crop_size), passes=3, scored=1)
+    local = crop(known(crops.local_crop_size), passes=3, scored=1)
+    return teacher + student + known(crops.num_local_crops) * local
 
 
 def matmul_rate() -> float:

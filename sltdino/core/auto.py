@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from sltdino.core.settings import PretrainSettings, VitSettings
+from sltdino.core.settings import PretrainSettings
 from sltdino.errors import SettingsError
 
-_FEW_IMAGES = 20_000
+FEW_IMAGES = 20_000
 """Below it, centering by a running mean and fixed temperatures leave the loss at ln K or on one prototype."""
 _NAMED_SIZES = {"vit-tiny": (192, 12, 3), "vit-small": (384, 12, 6), "vit-base": (768, 12, 12)}
 
@@ -46,35 +46,11 @@ def settle(settings: PretrainSettings, *, num_images: int, world_size: int = 1) 
     Raises:
         SettingsError: a given value does not fit a settled one.
     """
-    images_per_step, _, total_steps = plan(settings, num_images=num_images, world_size=world_size)
-    epochs = settings.epochs
-    images = f"{num_images:,} images"
-    vit, vit_origins = _vit(settings.vit)
-    few = num_images < _FEW_IMAGES
-    standardize = few if settings.loss.standardize_teacher == "auto" else settings.loss.standardize_teacher
-    temp = settings.loss.teacher_temp
-    final_temp = _teacher_temp(num_images, standardize=standardize) if temp == "auto" else temp
-    start_temp = final_temp if standardize else min(0.04, final_temp)
-    rules: dict[tuple[str, str], tuple[Any, str]] = {
-        ("augmentation", "local_crop_size"): (
-            _local_crop_size(settings.augmentation.image_size, settings.vit.patch_size), "3/7 of the image size"),
-        ("head", "out_dim"): (_num_prototypes(num_images), images),
-        ("head", "hidden_dim"): (min(2048, 4 * vit["embed_dim"]), f"width {vit['embed_dim']}"),
-        ("loss", "teacher_temp"): (final_temp, images),
-        ("loss", "teacher_temp_start"): (start_temp, f"final temperature {final_temp}"),
-        ("loss", "teacher_temp_warmup_epochs"): (min(30.0, 0.3 * epochs), f"{epochs} epochs"),
-        ("vit", "patch_init"): ("whitened" if few else "random", images),
-        ("loss", "standardize_teacher"): (few, images),
-        ("loss", "use_sinkhorn"): (few or settings.algorithm == "dinov2", f"{settings.algorithm}, {images}"),
-        ("loss", "koleo_weight"): (0.1, settings.algorithm),
-        ("optimizer", "learning_rate"): (
-            min(2e-3, 1e-3 * math.sqrt(images_per_step / 64)), f"{images_per_step} images per step"),
-        ("optimizer", "warmup_epochs"): (min(10.0, 0.1 * epochs), f"{epochs} epochs"),
-        ("optimizer", "teacher_momentum_base"): (_momentum(total_steps), f"{total_steps:,} steps"),
-        ("optimizer", "freeze_last_layer_epochs"): (min(1.0, 0.02 * epochs), f"{epochs} epochs"),
-        ("evaluation", "eval_every"): (max(1, epochs // 10), f"{epochs} epochs"),
-    }  # fmt: skip
-    rules |= {("vit", key): (value, vit_origins[key]) for key, value in vit.items()}
+    steps = plan(settings, num_images=num_images, world_size=world_size)
+    rules = {**_vit(settings), **_by_images(settings, num_images), **_by_length(settings, steps)}
+    few = num_images < FEW_IMAGES
+    rate = 1e-3 * math.sqrt(steps.images_per_step / 32) if few else 5e-4 * steps.images_per_step / 256
+    rules["optimizer", "learning_rate"] = (min(2e-3, rate), f"{steps.images_per_step} images per step")
 
     values = settings.model_dump()
     origins: dict[str, str] = {}
@@ -89,18 +65,58 @@ def settle(settings: PretrainSettings, *, num_images: int, world_size: int = 1) 
         raise SettingsError(*(f"{key}: {message}" for key, message in rows)) from None
 
 
-def _vit(vit: VitSettings) -> tuple[dict[str, int], dict[str, str]]:
+Rules = dict[tuple[str, str], tuple[Any, str]]
+"""From section and key to the value, and what it follows from."""
+
+
+def _by_images(settings: PretrainSettings, num_images: int) -> Rules:
+    """Under FEW_IMAGES: what a small run needs to learn at all, each measured; else the papers' values."""
+    few = num_images < FEW_IMAGES
+    loss = settings.loss
+    standardize = few if loss.standardize_teacher == "auto" else loss.standardize_teacher
+    temp = _teacher_temp(num_images, standardize=standardize) if loss.teacher_temp == "auto" else loss.teacher_temp
+    values = {
+        ("augmentation", "num_local_crops"): 0 if few else 4,
+        ("vit", "patch_init"): "whitened" if few else "random",
+        ("vit", "weight_init"): "xavier" if few else "trunc_normal",
+        ("head", "out_dim"): _num_prototypes(num_images),
+        ("loss", "standardize_teacher"): few,
+        ("loss", "use_sinkhorn"): few or settings.algorithm == "dinov2",
+        ("loss", "teacher_temp"): temp,
+        ("loss", "teacher_temp_start"): temp if standardize else min(0.04, temp),
+        ("loss", "koleo_weight"): 0.02 if few else 0.1,
+    }
+    return {key: (value, f"{num_images:,} images") for key, value in values.items()}
+
+
+def _by_length(settings: PretrainSettings, steps: Plan) -> Rules:
+    epochs = settings.epochs
+    values = {
+        ("loss", "teacher_temp_warmup_epochs"): min(30.0, 0.3 * epochs),
+        ("optimizer", "warmup_epochs"): min(10.0, 0.1 * epochs),
+        ("optimizer", "freeze_last_layer_epochs"): min(1.0, 0.02 * epochs),
+        ("evaluation", "eval_every"): max(1, epochs // 10),
+    }
+    momentum = (_momentum(steps.total_steps), f"{steps.total_steps:,} steps")
+    return {("optimizer", "teacher_momentum_base"): momentum} | {
+        key: (value, f"{epochs} epochs") for key, value in values.items()
+    }
+
+
+def _vit(settings: PretrainSettings) -> Rules:
+    vit, image_size = settings.vit, settings.augmentation.image_size
     width, depth, heads = _NAMED_SIZES[vit.backbone]
     embed_dim = width if vit.embed_dim == "auto" else vit.embed_dim
     per_64 = range(max(1, embed_dim // 64), 0, -1)
     num_heads = heads if embed_dim == width else next(number for number in per_64 if embed_dim % number == 0)
-    values = {"embed_dim": embed_dim, "depth": depth if vit.depth == "auto" else vit.depth, "num_heads": num_heads}
-    origins = {"embed_dim": vit.backbone, "depth": vit.backbone, "num_heads": f"width {embed_dim}"}
-    return values, origins
-
-
-def _local_crop_size(image_size: int, patch_size: int) -> int:
-    return max(2, round(image_size * 3 / 7 / patch_size)) * patch_size
+    local_crop_size = max(2, round(image_size * 3 / 7 / vit.patch_size)) * vit.patch_size
+    return {
+        ("vit", "embed_dim"): (embed_dim, vit.backbone),
+        ("vit", "depth"): (depth, vit.backbone),
+        ("vit", "num_heads"): (num_heads, f"width {embed_dim}"),
+        ("head", "hidden_dim"): (min(2048, 4 * embed_dim), f"width {embed_dim}"),
+        ("augmentation", "local_crop_size"): (local_crop_size, "3/7 of the image size"),
+    }
 
 
 def _num_prototypes(num_images: int) -> int:

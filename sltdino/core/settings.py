@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from sltdino.core.settings_base import Auto, Knob, Positive, Probability, Scale, Section
+from sltdino.core.settings_base import Auto, Count, Knob, Positive, Probability, Scale, Section
 from sltdino.core.settings_checks import cross_field_problems
 
 
@@ -25,7 +25,7 @@ class DatasetSettings(Section):
 
     batch_size: Annotated[Positive, Knob("--batch-size", resume="identity")] = 32
     """Images per process in one forward pass."""
-    num_workers: Annotated[Annotated[int, Field(ge=0)] | Auto, Knob("--num-workers")] = "auto"
+    num_workers: Annotated[Count | Auto, Knob("--num-workers")] = "auto"
     """Processes that decode and crop; auto: as many as cores, at most 8. Any number gives the same batches."""
     shuffle: Annotated[bool, Knob(resume="identity")] = True
     """Visit the images in a new random order every epoch."""
@@ -52,11 +52,11 @@ class AugmentationSettings(Section):
     """Side of the local crops, in pixels; auto: 3/7 of the image size, in whole patches (96 for 224)."""
     num_global_crops: Annotated[int, Field(ge=2, le=2), Knob("--global-crops", ("global_crops",), "identity")] = 2
     """Global crops per image; the objectives are defined for two."""
-    num_local_crops: Annotated[int, Field(ge=0), Knob("--num-local-crops", resume="identity")] = 4
-    """Local crops per image."""
-    global_crop_scale: Annotated[Scale, Knob("--global-crop-scale")] = (0.4, 1.0)
+    num_local_crops: Annotated[Count | Auto, Knob("--num-local-crops", resume="identity")] = "auto"
+    """Local crops per image; auto: none under 20,000 images, where they teach light and colour, else 4."""
+    global_crop_scale: Annotated[Scale, Knob("--global-crop-scale")] = (0.7, 1.0)
     """Smallest and largest share of the image's area in a global crop."""
-    local_crop_scale: Annotated[Scale, Knob("--local-crop-scale")] = (0.1, 0.4)
+    local_crop_scale: Annotated[Scale, Knob("--local-crop-scale")] = (0.25, 0.5)
     """Smallest and largest share of the image's area in a local crop."""
     brightness: Annotated[float, Field(ge=0)] = 0.4
     """Brightness factor is drawn from 1 ± this."""
@@ -116,6 +116,9 @@ class VitSettings(Section):
     patch_init: Literal["whitened", "random"] | Auto = "auto"
     """How the patch embedding starts: whitened on the training images, so that shape counts as much as light, or
     random; auto: whitened under 20,000 images."""
+    weight_init: Literal["xavier", "trunc_normal"] | Auto = "auto"
+    """How the blocks' matrices start: Xavier uniform, as MAE and JAX's ViT, or DINO's normal of std 0.02, which is weak
+    for a narrow network; auto: Xavier under 20,000 images."""
     positions: Literal["sincos", "random"] = "sincos"
     """How the learned position embedding starts: 2-D sine-cosine, or normal noise of std 0.02."""
 
@@ -165,7 +168,8 @@ class LossSettings(Section):
     sinkhorn_iters: Positive = 3
     """Sinkhorn-Knopp iterations."""
     koleo_weight: Annotated[float, Field(ge=0)] | Auto = "auto"
-    """Weight of the KoLeo term, which spreads features; auto: 0.1."""
+    """Weight of the KoLeo term, which spreads features; auto: 0.02 under 20,000 images, where more of it spreads them
+    along the light before anything is learned, else 0.1."""
     koleo_epsilon: Annotated[float, Field(gt=0)] = 1e-4
     """Added to nearest-neighbour distances, so that duplicates stay finite."""
     patch_loss_weight: Annotated[float, Field(ge=0)] = 1.0
@@ -182,7 +186,8 @@ class OptimizerSettings(Section):
     title = "Optimisation"
 
     learning_rate: Annotated[float, Field(gt=0)] | Auto = "auto"
-    """Peak learning rate; auto: 1e-3 · sqrt(images per step / 64), at most 2e-3."""
+    """Peak learning rate; auto: 1e-3 · sqrt(images per step / 32) under 20,000 images, else
+    DINO's 5e-4 · images per step / 256; at most 2e-3."""
     min_learning_rate: Annotated[float, Field(ge=0)] = 1e-6
     """Learning rate at the end of the cosine."""
     warmup_epochs: Annotated[float, Field(ge=0)] | Auto = "auto"
@@ -323,7 +328,7 @@ STREAMS: dict[str, dict[str, Any]] = {
     "face": {"stream": "face", "augmentation": {"hflip_prob": 0.25, "hue": 0.05}},
     "hands": {
         "stream": "hand",
-        "augmentation": {"hflip_prob": 0.0, "global_crop_scale": (0.5, 1.0), "local_crop_scale": (0.25, 0.5)},
+        "augmentation": {"hflip_prob": 0.0},
     },
 }
 """Defaults of `pretrain face` and `pretrain hands`, where they differ from the ones above."""

@@ -99,7 +99,7 @@ class BatchBuilder(Dataset[LoadedBatch]):
     def bytes_per_step(self) -> int:
         """Size of one item, nearly."""
         crops, size = self._augmentation, self._augmentation.image_size
-        pixels = crops.num_global_crops * size**2 + crops.num_local_crops * self._local_size**2
+        pixels = crops.num_global_crops * size**2 + known(crops.num_local_crops) * self._local_size**2
         return self._batch_size * self._accumulate_steps * pixels * 12
 
     def __len__(self) -> int:
@@ -135,7 +135,7 @@ class BatchBuilder(Dataset[LoadedBatch]):
         crops, count, passes = self._augmentation, self._batch_size, self._accumulate_steps
         # one storage for each kind: a tensor a worker sends costs a file descriptor for each storage
         global_crops = torch.empty(passes, crops.num_global_crops * count, 3, crops.image_size, crops.image_size)
-        local_crops = torch.empty(passes, crops.num_local_crops * count, 3, self._local_size, self._local_size)
+        local_crops = torch.empty(passes, known(crops.num_local_crops) * count, 3, self._local_size, self._local_size)
         masks = torch.empty(passes, crops.num_global_crops * count, math.prod(self._grid), dtype=torch.bool)
         indices, bad = [], list[tuple[str, str]]()
         samples = self.samples(step)
@@ -165,7 +165,7 @@ class BatchBuilder(Dataset[LoadedBatch]):
         """Write the crops of a group of images, whose first is number `start` of its batch; return the images used."""
         indices, images = zip(*(self._usable(sample, bad) for sample in samples), strict=True)
         crops = self._augmentation
-        num_crops = crops.num_global_crops + crops.num_local_crops
+        num_crops = crops.num_global_crops + known(crops.num_local_crops)
         draws = [
             draw_uniforms(generator(self._seed, "crops", *sample), num_crops) for sample in samples
         ]  # of the sample, not of a replacement

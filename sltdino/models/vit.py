@@ -152,10 +152,13 @@ class VisionTransformer(nn.Module):
         self._init_weights()
 
     def _init_weights(self) -> None:
-        """DINO's: truncated normal of std 0.02 for matrices and tokens, zero biases; torch's for the patch weights."""
+        """Zero biases, tokens of std 0.02, torch's patch weights; matrices as asked for."""
         for module in self.blocks.modules():
             if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
+                if self.vit.weight_init == "xavier":
+                    nn.init.xavier_uniform_(module.weight)
+                else:
+                    nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
         nn.init.trunc_normal_(self.cls_token, std=0.02)
         if self.reg_token is not None:

@@ -169,14 +169,11 @@ def test_flags_win_over_sets_over_later_files_over_earlier_over_preset_over_defa
     )
     crops = settings.augmentation
     assert (crops.hue, crops.contrast, crops.brightness, crops.hflip_prob) == (0.5, 0.4, 0.3, 0.2)
-    assert crops.global_crop_scale == (0.5, 1.0)
     assert {key.partition(".")[2]: origin.rpartition("/")[2] for key, origin in origins.items() if "." in key} == {
         "hue": "--aug-hue",
         "contrast": "--set contrast",
         "brightness": "late.toml:4",
         "hflip_prob": "early.toml:4",
-        "global_crop_scale": "preset hands",
-        "local_crop_scale": "preset hands",
     }
 
 

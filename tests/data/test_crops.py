@@ -15,7 +15,8 @@ NUM_IMAGES = 4000
 def drawn(
     augmentation: AugmentationSettings, size: tuple[int, int] = (100, 120), num_images: int = NUM_IMAGES
 ) -> ImageCrops:
-    num_crops = augmentation.num_global_crops + augmentation.num_local_crops
+    num_local = 4 if augmentation.num_local_crops == "auto" else augmentation.num_local_crops
+    num_crops = augmentation.num_global_crops + num_local
     uniforms = np.stack([draw_uniforms(generator(0, "crops", image), num_crops) for image in range(num_images)])
     return draw_crops(uniforms, np.tile(size, (num_images, 1)), augmentation)
 
