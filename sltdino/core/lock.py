@@ -73,6 +73,27 @@ class FolderLock:
         self._close()
 
 
+def is_held(path: Path) -> bool:
+    """Whether a process holds the lock file at `path`: a look that changes nothing, and False when in doubt."""
+    if path.with_name(path.name + "-held").exists():
+        return True
+    import fcntl
+
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False
+
+
 _LOCKS: "weakref.WeakSet[FolderLock]" = weakref.WeakSet()
 
 

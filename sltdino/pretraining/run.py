@@ -231,7 +231,7 @@ def _announce(session: Session, run: RunDir, reporter: Reporter) -> None:
     size = sum(parameter.numel() for parameter in session.trainer.model.student.backbone.parameters())
     reporter.say(
         f"{settings.algorithm} on {len(session.images):,} images of {settings.stream}: ViT of width {vit.embed_dim}, "
-        f"depth {vit.depth}, patch {vit.patch_size} ({size / 1e6:.1f} M parameters), "
+        f"depth {vit.depth}, patch {vit.patch_size} ({size:,} parameters), "
         f"{settings.head.out_dim} prototypes, {plan.total_steps:,} steps of {plan.images_per_step} images "
         f"on {session.world.device}; {run.path}"
     )

@@ -1,11 +1,13 @@
 """What a run folder says: what it is, how far, how fast, how good, whether healthy, and its files."""
 
 import math
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sltdino.core.run_files import read_artifacts, read_metrics, read_names, read_params, read_status
+from sltdino.core.lock import is_held
+from sltdino.core.run_files import LOCK, read_artifacts, read_metrics, read_names, read_params, read_status
 from sltdino.core.settings_schema import printable
 from sltdino.training.health import Health, judge
 
@@ -34,8 +36,7 @@ def summarize(run: Path) -> dict[str, Any]:
     return {
         "run": str(run),
         "what": _what(params),
-        "state": status.get("state", "unknown"),
-        "message": status.get("message", ""),
+        **_state(run, status),
         "progress": _progress(params, latest.get("train_step", {}), status),
         "speed": _speed(latest.get("train_step", {}), status),
         "loss": {"epochs": losses, "last_step": latest.get("train_step", {}).get("loss")},
@@ -78,6 +79,14 @@ def curve(values: list[float], width: int = _CURVE_WIDTH) -> str:
     means = [sum(part) / len(part) for part in (values[i : i + size] for i in range(0, len(values), size))]
     low, span = min(means), (max(means) - min(means)) or 1.0
     return "".join(_BLOCKS[round((value - low) / span * (len(_BLOCKS) - 1))] for value in means)
+
+
+def _state(run: Path, status: Mapping[str, Any]) -> dict[str, str]:
+    """What status.json says; but a killed process could not say that it is gone."""
+    if status.get("state") == "running" and not is_held(run / LOCK):
+        command = f"sltdino resume {shlex.quote(str(run))}"
+        return {"state": "interrupted", "message": f"its process is gone; go on with: {command}"}
+    return {"state": status.get("state", "unknown"), "message": status.get("message", "")}
 
 
 def _what(params: Mapping[str, Any]) -> dict[str, Any]:

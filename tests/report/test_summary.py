@@ -75,6 +75,14 @@ def test_a_stopped_run_says_how_to_go_on(train: Any, recorder: Any, tmp_path: Pa
     )
 
 
+def test_a_killed_run_is_not_said_to_be_running(finished: Path) -> None:
+    status = json.loads((finished / "status.json").read_text())
+    (finished / "status.json").write_text(json.dumps(status | {"state": "running"}))
+    summary = summarize(finished)
+    assert summary["state"] == "interrupted"
+    assert summary["message"].endswith(f"sltdino resume {finished}")
+
+
 def test_a_torn_last_line_is_counted_and_does_not_hide_the_rest(finished: Path) -> None:
     with (finished / "metrics.jsonl").open("a") as file:
         file.write('{"step": 7, "context": "train_st')
