@@ -21,6 +21,7 @@ import typer
 
 from sltdino.core.auto import settle
 from sltdino.core.distributed import World
+from sltdino.core.memory import keep_freed_memory
 from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_base import known
 from sltdino.data.image_folder import scan
@@ -106,6 +107,7 @@ class Bench:
     """One case with its network, its crops on disk and one batch in memory."""
 
     def __init__(self, case: str, algorithm: str, folder: Path) -> None:
+        keep_freed_memory()
         write_demo_crops("hands", folder, count=400, seed=0)
         values = {"train_dir": str(folder), "algorithm": algorithm, "epochs": 1000, **CASES[case]}
         images = scan([folder])

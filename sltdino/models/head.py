@@ -1,5 +1,6 @@
 """The projection from a token to prototype scores."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -46,4 +47,7 @@ class PrototypeHead(nn.Module):
         """Cosine scores `[M, K]` in -1..1 of tokens `[M, D]`."""
         # in half precision the norm of a 256-wide vector loses the digits that tell neighbours apart
         bottleneck = F.normalize(self.mlp(tokens_MD).float(), dim=-1, eps=1e-6)
-        return F.linear(bottleneck, F.normalize(self.prototypes.weight.float(), dim=-1))
+        weight_KD = self.prototypes.weight.float()
+        # dividing the scores, not the weights: far fewer numbers where there are many prototypes
+        norms_K: Tensor = torch.linalg.vector_norm(weight_KD, dim=-1)
+        return F.linear(bottleneck, weight_KD) / norms_K.clamp(min=1e-12)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from sltdino.core.auto import settle
 from sltdino.core.changes import check_changes, compare
 from sltdino.core.distributed import join
+from sltdino.core.memory import keep_freed_memory
 from sltdino.core.run_dir import RunDir, State
 from sltdino.core.run_files import PARAMS, LoadedCheckpoint, load_checkpoint, read_params, read_status, stored_settings
 from sltdino.core.settings import PretrainSettings
@@ -153,6 +154,7 @@ def _go_on(
 def _train(
     session: Session, run: RunDir, reporter: Reporter, *, params: dict[str, Any], checkpoint: dict[str, Any] | None
 ) -> RunSummary:
+    keep_freed_memory()
     with _recorded(run), StopRequest() as stop:
         run.check_free_space(_checkpoint_bytes(session) * 4)  # last, previous, best and the one being written
         run.write_params(params)
