@@ -202,7 +202,7 @@ class BatchBuilder(Dataset[LoadedBatch]):
         path, reason = tried[0]
         raise DataError(
             f"{path}: {reason}; {_REPLACEMENTS} images tried in its place are bad too, the last {tried[-1][0]}: "
-            f"{tried[-1][1]}; look at the images with sltdino check"
+            f"{tried[-1][1]}; look at these files"
         )
 
 
