@@ -45,6 +45,7 @@ class Loop:
             for record in read_bad_images(run.path)
             if record.get("use") != "validation"
         ]
+        self._environment = environment()  # asks git, so once a run and not once a save
         self._saved_at = time.monotonic()
 
     def train(self) -> None:
@@ -221,7 +222,7 @@ class Loop:
             "settings": self.settings.model_dump(mode="json"),
             "origins": self.origins,
             "images": {"count": len(self.session.images), "fingerprint": self.session.images.fingerprint},
-            "environment": environment(),
+            "environment": self._environment,
         }
         self.run.publish_checkpoint(
             state, best=best, epoch=self.progress["epoch"], loss=loss,

@@ -1,5 +1,6 @@
 """One optimisation step at a time. No files, no clock, no printing."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -100,7 +101,7 @@ class Trainer:
     def _check_finite(self, step: int, metrics: dict[str, Tensor]) -> None:
         # reads two scalars, which synchronises the device once a step: weights must never meet a NaN
         loss, norm = metrics["loss"].item(), metrics["grad_norm"].item()
-        if not (torch.tensor([loss, norm]).isfinite().all()):
+        if not (math.isfinite(loss) and math.isfinite(norm)):
             self.optimizer.zero_grad(set_to_none=True)
             raise DivergedError(
                 f"step {step}: loss {loss}, gradient norm {norm}; "

@@ -192,7 +192,9 @@ time.sleep(60)
         process.kill()
         process.wait()
         os.kill(child, 0)  # it does live
-        FolderLock(lock).release()
+        mine = FolderLock(lock)  # RunInUseError, if the child still held it
+        assert f"{os.getpid()}" in lock.read_text()
+        mine.release()
     finally:
         os.kill(child, 9)
         process.communicate()
