@@ -34,6 +34,12 @@ class Recorder:
     def say(self, text: str) -> None:
         self.said.append(text)
 
+    def warn(self, text: str) -> None:
+        self.said.append(f"warning: {text}")
+
+    def detail(self, text: str) -> None:
+        pass
+
     def step(self, step: int, total_steps: int, metrics: Mapping[str, Any]) -> None:
         self.steps.append(step)
         if step == self.stop_at:

@@ -2,25 +2,25 @@
 
 import contextlib
 import io
+import os
 import sys
-import tempfile
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from sltdino.cli import demo_data, export, inspect_run, pretrain, resume
+from sltdino.cli import completion, demo_data, export, inspect_run, pretrain, resume
 from sltdino.cli.help import PlainCommand, PlainGroup, show_help_without_command
 from sltdino.cli.legacy import translate
+from sltdino.cli.messages import Said, explained, stdout_trouble
 from sltdino.cli.options import takes_settings
 from sltdino.core.changes import RUN_CONTROL
-from sltdino.core.settings_schema import printable
-from sltdino.errors import SettingsError, SltDinoError
 
+PROGRAM = "sltdino"
 _INTERRUPTED = 130
 
-app = typer.Typer(cls=PlainGroup, add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
+app = typer.Typer(cls=PlainGroup, context_settings={"help_option_names": ["-h", "--help"], "color": False})
 app.add_typer(pretrain.app, name="pretrain")
 app.command("resume", cls=PlainCommand)(takes_settings(resume.resume, without=RUN_CONTROL))
 app.command("export", cls=PlainCommand)(export.export)
@@ -59,60 +59,51 @@ def main_legacy(argv: Sequence[str], *, command: str) -> int:
 
 
 def _guarded(arguments: Callable[[], list[str]], *, debug: bool = False) -> int:
-    for stream in (sys.stdout, sys.stderr):
+    _fill_closed_descriptors()
+    completion.prepare(os.environ, f"_{PROGRAM.upper()}_COMPLETE")
+    streams = sys.stdout, sys.stderr
+    for stream in streams:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a letter is no reason to fail
+    typed: list[str] = []
     try:
         typed = arguments()
         debug = debug or "--debug" in typed
-        code = app([item for item in typed if item != "--debug"], prog_name="sltdino", standalone_mode=False)
+        code = app([item for item in typed if item != "--debug"], prog_name=PROGRAM, standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
         code = _INTERRUPTED  # what newer Typers return
+    except SystemExit as end:  # completion ends so, and Typer at a broken pipe, whose error is then behind it
+        sys.stdout, sys.stderr = streams
+        code = end.code
+        if isinstance(end.__context__, OSError):
+            return _ended(explained(end.__context__, typed))
     except Exception as error:
         if debug:
             traceback.print_exc()
-        return _said(*_explained(error))
+        return _ended(explained(error, typed))
     if code == _INTERRUPTED:
-        return _said(code, "error [E-INTERRUPTED] interrupted")
-    return code if isinstance(code, int) else 0
+        return _ended(Said(_INTERRUPTED, ("error [E-INTERRUPTED] interrupted",)))
+    return _ended(stdout_trouble() or Said(code if isinstance(code, int) else 0))
 
 
-def _said(code: int, *lines: str) -> int:
-    for line in lines:
-        print(line, file=sys.stderr)
-    return code
+def _ended(said: Said) -> int:
+    """Say it, and leave nothing in the buffers that Python would fail to write once more at its end."""
+    for line in said.lines:
+        with contextlib.suppress(OSError):  # nobody is left to be told
+            print(line, file=sys.stderr or io.StringIO(), flush=True)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return said.exit_code
 
 
-def _explained(error: Exception) -> tuple[Any, ...]:
-    """Exit code, then the lines that say what is wrong."""
-    if isinstance(error, SettingsError):
-        return error.exit_code, *(f"error: {printable(problem)}" for problem in error.problems)
-    if isinstance(error, SltDinoError):
-        first, *rest = map(printable, str(error).split("\n"))
-        return error.exit_code, f"error [{error.code}] {first}", *(f"  {line}" for line in rest)
-    if hasattr(error, "format_message"):  # Typer's usage errors; their class has lived in two packages
-        return 2, f"error: {printable(_usage(error))}"
-    summary = printable(f"{type(error).__name__}: {error}".partition("\n")[0])[:300]
-    return 1, f"error [E-BUG] {summary}; this is our mistake, please report it with {_kept_traceback(error)}"
-
-
-def _usage(error: Any) -> str:
-    message = error.format_message().rstrip(".")
-    if near := getattr(error, "possibilities", None):
-        message = f"no such option {error.option_name}; did you mean {near[0]}?"
-    elif "unexpected extra argument" in message:
-        message += " (a flag for several values is repeated: --train-dir A --train-dir B)"
-    ctx = getattr(error, "ctx", None)
-    return f"{message} (see {ctx.command_path} --help)" if ctx else message
-
-
-def _kept_traceback(error: Exception) -> str:
-    with (
-        contextlib.suppress(OSError),
-        tempfile.NamedTemporaryFile(
-            "w", prefix="sltdino-traceback-", suffix=".txt", delete=False, encoding="utf-8", errors="backslashreplace"
-        ) as file,
-    ):
-        traceback.print_exception(error, file=file)
-        return file.name
-    return "the output of --debug"
+def _fill_closed_descriptors() -> None:
+    """Give closed ones of 0, 1 and 2 to /dev/null: else a checkpoint would be opened as 2 and take in what is said."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number

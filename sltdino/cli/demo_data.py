@@ -5,13 +5,16 @@ from typing import Annotated
 
 import typer
 
+from sltdino.cli import completion
 from sltdino.core.settings import STREAMS
 from sltdino.core.settings_schema import did_you_mean, printable
 from sltdino.errors import SettingsError
 
 
 def demo_data(
-    stream: Annotated[str, typer.Argument(metavar="hands|face", help="What the crops show.")],
+    stream: Annotated[
+        str, typer.Argument(metavar="hands|face", help="What the crops show.", autocompletion=completion.streams)
+    ],
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write, a sub-folder for each label.")],
     count: Annotated[
         int, typer.Option(metavar="INT", min=1, help="Images in all. [default: 500]", show_default=False)

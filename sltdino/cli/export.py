@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from sltdino.cli import completion
 from sltdino.core.settings_schema import printable
 from sltdino.errors import SettingsError
 
@@ -14,8 +15,21 @@ _NO_OUTPUT = "--output: missing; pass -o PATH, the file to write"
 
 
 def export(
-    source: Annotated[Path | None, typer.Argument(metavar="SOURCE", help="Run folder or checkpoint.")] = None,
-    target: Annotated[str, typer.Option("--format", metavar="NAME", help="See --list-formats. [default: slt]")] = "slt",
+    source: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="SOURCE", help="Run folder or checkpoint.", autocompletion=completion.runs_and_checkpoints
+        ),
+    ] = None,
+    target: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            metavar="NAME",
+            help="See --list-formats. [default: slt]",
+            autocompletion=completion.formats,
+        ),
+    ] = "slt",
     out: Annotated[Path | None, typer.Option("--output", "-o", metavar="PATH", help="File to write.")] = None,
     which: Annotated[
         Literal["last", "best"], typer.Option(metavar="last|best", help="Checkpoint of a run folder. [default: last]")

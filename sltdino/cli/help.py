@@ -9,6 +9,8 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from sltdino.cli.messages import no_such_command
+
 # Typer's own formatter draws boxes and truncates long option names. `ctx`, `formatter` and the parameters belong to
 # Click, which newer Typers ship inside them, so there is no module to import their types from.
 
@@ -30,6 +32,12 @@ class PlainGroup(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         """Groups first: `pretrain` is what people come for."""
         return sorted(super().list_commands(ctx), key=lambda name: not isinstance(self.commands[name], TyperGroup))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that is meant, or a usage error that says which one may be."""
+        if not ctx.resilient_parsing and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            ctx.fail(no_such_command(args[0], ctx))
+        return super().resolve_command(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write usage, description, commands and options."""

@@ -8,6 +8,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
+from sltdino.cli import completion
 from sltdino.core.settings_schema import LEAVES, Leaf, preset
 from sltdino.errors import SettingsError
 
@@ -19,12 +20,14 @@ class Typed(NamedTuple):
     sets: tuple[str, ...]
     flags: dict[str, Any]
     """By dotted key; only the flags that were typed."""
+    quiet: bool
+    verbose: bool
 
 
 def takes_settings(
     command: Callable[..., None], *, stream: str | None = None, without: Collection[str] = ()
 ) -> Callable[..., None]:
-    """Turn `command(typed, …)` into a Typer command with `--config`, `--set` and a flag per settings field.
+    """Turn `command(typed, …)` into a Typer command with `--config`, `--set`, `-q`, `-v` and a flag per settings field.
 
     Its other parameters come first. Defaults in the help are those of the stream's preset; without a stream none are
     shown, because the values come from elsewhere. Fields whose keys are in `without` get no flag.
@@ -36,14 +39,33 @@ def takes_settings(
         files, sets = values.pop("config"), values.pop("set")
         flags = {leaf.key: value for name, leaf in leaves.items() if _is_typed(value := values.pop(name))}
         _refuse_swallowed_flags(flags)
-        command(Typed(tuple(files or ()), tuple(sets or ()), flags), **values)
+        quiet, verbose = values.pop("quiet"), values.pop("verbose")
+        if quiet and verbose:
+            raise SettingsError("--quiet and --verbose: choose one of them")
+        command(Typed(tuple(files or ()), tuple(sets or ()), flags, quiet, verbose), **values)
 
     own = [parameter for parameter in inspect.signature(command).parameters.values() if parameter.name != "typed"]
     parameters = [
         *(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own),
-        _parameter("config", list[Path], "--config", "TOML or JSON file; repeat it, later files win.", metavar="FILE"),
-        _parameter("set", list[str], "--set", "Any key of a file: --set loss.koleo_weight=0.1.", metavar="KEY=VALUE"),
+        _parameter(
+            "config",
+            list[Path],
+            "--config",
+            "TOML or JSON file; repeat it, later files win.",
+            metavar="FILE",
+            complete=completion.settings_files,
+        ),
+        _parameter(
+            "set",
+            list[str],
+            "--set",
+            "Any key of a file: --set loss.koleo_weight=0.1.",
+            metavar="KEY=VALUE",
+            complete=completion.assignments,
+        ),
         *(_option(name, leaf, stream) for name, leaf in leaves.items()),
+        _switch("quiet", "-q", "Say nothing but warnings and errors."),
+        _switch("verbose", "-v", "Say every logged step, and what each auto value became."),
     ]
     wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
@@ -75,7 +97,10 @@ def _option(name: str, leaf: Leaf, stream: str | None) -> inspect.Parameter:
     spelling, kind = leaf.flag, _text_kind(leaf)
     if leaf.is_switch:
         spelling += f"/--no-{leaf.flag.removeprefix('--')}"
-    return _parameter(name, kind, spelling, leaf.help + _default(leaf, stream), metavar=leaf.metavar, title=leaf.title)
+    return _parameter(
+        name, kind, spelling, leaf.help + _default(leaf, stream), metavar=leaf.metavar, title=leaf.title,
+        complete=completion.values_of(leaf),
+    )  # fmt: skip
 
 
 def _text_kind(leaf: Leaf) -> Any:
@@ -96,9 +121,28 @@ def _default(leaf: Leaf, stream: str | None) -> str:
 
 
 def _parameter(
-    name: str, kind: Any, spelling: str, text: str, *, metavar: str, title: str = "Settings"
+    name: str,
+    kind: Any,
+    spelling: str,
+    text: str,
+    *,
+    metavar: str,
+    title: str = "Settings",
+    complete: Callable[[str], list[str]] | None = None,
 ) -> inspect.Parameter:
-    option = typer.Option(spelling, help=text, metavar=metavar, rich_help_panel=title, show_default=False)
+    option = typer.Option(
+        spelling,
+        help=" ".join(text.split()),  # zsh shows what a line break leaves of it
+        metavar=metavar,
+        rich_help_panel=title,
+        show_default=False,
+        autocompletion=complete,
+    )
     # every default is None, so that a flag nobody typed never hides a value of a file
     annotation = Annotated[kind | None, option]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _switch(name: str, letter: str, text: str) -> inspect.Parameter:
+    annotation = Annotated[bool, typer.Option(f"--{name}", letter, help=text)]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)

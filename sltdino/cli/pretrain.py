@@ -25,7 +25,9 @@ def _command(stream: str) -> Callable[..., None]:
         show(
             lambda reporter: pretraining.pretrain(
                 settings, origins=origins, config_files=typed.files, reporter=reporter
-            )
+            ),
+            quiet=typed.quiet,
+            verbose=typed.verbose,
         )
 
     return takes_settings(pretrain, stream=stream)

@@ -5,17 +5,19 @@ from typing import Annotated
 
 import typer
 
+from sltdino.cli import completion
 from sltdino.cli.options import Typed
 from sltdino.cli.training import show
 
 
 def resume(
     typed: Typed,
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.", autocompletion=completion.runs)],
     allow_change: Annotated[
         list[str] | None,
         typer.Option(
             metavar="KEY[,KEY]",
+            autocompletion=completion.changeable_keys,
             help="Accept a change of these settings, such as learning_rate. --epochs needs no permission.",
         ),
     ] = None,
@@ -41,5 +43,7 @@ def resume(
             allow_change=allowed,
             fallback=fallback,
             reporter=reporter,
-        )
+        ),
+        quiet=typed.quiet,
+        verbose=typed.verbose,
     )

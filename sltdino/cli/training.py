@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from sltdino.pretraining.progress import Reporter
 
 
-def show(train: "Callable[[Reporter], RunSummary]") -> None:
+def show(train: "Callable[[Reporter], RunSummary]", *, quiet: bool = False, verbose: bool = False) -> None:
     """Train with progress on the terminal, then print where the run is."""
     from sltdino.pretraining.progress import reporter_for_terminal
 
-    with contextlib.closing(reporter_for_terminal()) as reporter:
+    with contextlib.closing(reporter_for_terminal(quiet=quiet, verbose=verbose)) as reporter:
         summary = train(reporter)
     typer.echo(printable(str(summary.run_dir)))

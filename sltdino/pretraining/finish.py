@@ -30,7 +30,7 @@ def check_exports(settings: PretrainSettings, run: RunDir, reporter: Reporter) -
         problem = "SLT's network has no register tokens, so this backbone cannot be exported to it"
         if outputs:
             raise SettingsError(f"--vit-registers: {problem}; use 0, or leave the exports out")
-        reporter.say(f"warning: {problem}")
+        reporter.warn(problem)
     if len(outputs) == 2 and outputs[0].resolve() == outputs[1].resolve():
         raise SettingsError(f"--output-path: {outputs[1]} is also --export-backbone; choose another name")
     for path in outputs:

@@ -20,7 +20,7 @@ from sltdino.training.health import Health, Verdict, judge, observe
 from sltdino.training.trainer import StepResult
 from sltdino.types import Batch
 
-_FIVE = 5  # bad images named when there are too many
+_FIVE = 5  # bad images named, each as it is met and all when there are too many
 
 
 class Loop:
@@ -117,7 +117,10 @@ class Loop:
 
     def _record_bad(self, path: str, reason: str, *, use: str) -> None:
         if self.run.record_bad_image(path, reason, use=use):
-            self.reporter.say(f"skipped {path!a}: {reason}")
+            count = self.run.num_bad_images
+            tell = self.reporter.warn if count <= _FIVE else self.reporter.detail
+            more = "; further ones are listed in bad_images.jsonl" if count == _FIVE else ""
+            tell(f"skipped {path!a}: {reason}{more}")
             if use == "training":
                 self._bad_training.append((path, reason))
 
@@ -165,7 +168,7 @@ class Loop:
         self.run.log(step, {"loss": loss, "epoch": epoch, "health": verdict.name}, context="train_epoch")
         if verdict.collapsed:
             self.progress["collapsed_epochs"] += 1
-            self.reporter.say(f"epoch {epoch}: {verdict.name}: {verdict.remedy}")
+            self.reporter.warn(f"epoch {epoch}: {verdict.name}: {verdict.remedy}")
         elif self.progress["best_loss"] is None or loss < self.progress["best_loss"]:
             self.progress["best_loss"] = loss
         found = self._evaluate(epoch, step) if self._is_evaluated(epoch) else None

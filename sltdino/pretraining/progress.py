@@ -1,8 +1,10 @@
 """What a person sees while a run goes on: a Rich bar on a terminal, one plain line every few seconds elsewhere."""
 
+import os
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Protocol, TextIO
 
 from sltdino.core.settings_schema import printable
@@ -15,6 +17,12 @@ class Reporter(Protocol):
 
     def say(self, text: str) -> None:
         """One line worth reading."""
+
+    def warn(self, text: str) -> None:
+        """A line that should not be missed, shown as `warning: text`."""
+
+    def detail(self, text: str) -> None:
+        """A line for those who asked for everything."""
 
     def step(self, step: int, total_steps: int, metrics: Mapping[str, Any]) -> None:
         """A logged step."""
@@ -29,6 +37,12 @@ class Silent:
     def say(self, text: str) -> None:
         """Nothing."""
 
+    def warn(self, text: str) -> None:
+        """Nothing; the run folder's notices have it."""
+
+    def detail(self, text: str) -> None:
+        """Nothing."""
+
     def step(self, step: int, total_steps: int, metrics: Mapping[str, Any]) -> None:
         """Nothing."""
 
@@ -37,29 +51,55 @@ class Silent:
 
 
 class PlainLines:
-    """Lines for logs and pipes, at most one progress line in `PLAIN_LINE_SECONDS`."""
+    """Lines for logs and pipes, at most one progress line in `PLAIN_LINE_SECONDS`.
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    A reader that has gone, or a log on a full disk, ends the lines and not the run, whose metrics are in its folder.
+
+    Args:
+        stream: None, as Python has it for a closed standard error, takes nothing.
+        quiet: warnings only.
+        verbose: details and every logged step too.
+    """
+
+    def __init__(self, stream: TextIO | None, *, quiet: bool = False, verbose: bool = False) -> None:
+        self._stream, self._quiet, self._verbose = stream, quiet, verbose
         self._shown_at = float("-inf")
 
     def say(self, text: str) -> None:
+        """Print the line, unless quiet."""
+        if not self._quiet:
+            self._print(text)
+
+    def warn(self, text: str) -> None:
         """Print the line."""
-        print(printable(text), file=self._stream, flush=True)
+        self._print(f"warning: {text}")
+
+    def detail(self, text: str) -> None:
+        """Print the line when verbose."""
+        if self._verbose:
+            self._print(text)
 
     def step(self, step: int, total_steps: int, metrics: Mapping[str, Any]) -> None:
         """Print a progress line when it is time, and for the last step."""
         now = time.monotonic()
-        if now - self._shown_at >= PLAIN_LINE_SECONDS or step == total_steps:
+        if self._verbose or now - self._shown_at >= PLAIN_LINE_SECONDS or step == total_steps:
             self._shown_at = now
             self.say(f"step {step}/{total_steps}  {describe(metrics)}")
 
     def close(self) -> None:
         """Nothing is held."""
 
+    def _print(self, text: str) -> None:
+        if self._stream is None:
+            return
+        try:
+            print(printable(text), file=self._stream, flush=True)
+        except OSError:
+            self._stream = None
+
 
 class Bar:
-    """A Rich progress bar on a terminal."""
+    """A Rich progress bar on a terminal. The cursor stays visible, so that even a killed run leaves it so."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -71,28 +111,46 @@ class Bar:
         )  # fmt: skip
         self._task = self._progress.add_task("", total=None)
         self._progress.start()
+        self._progress.console.show_cursor(True)
 
     def say(self, text: str) -> None:
         """Print the line above the bar."""
-        self._progress.console.print(printable(text), soft_wrap=True)
+        with suppress(OSError):  # the terminal has gone; SIGHUP says so to the run
+            self._progress.console.print(printable(text), soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        """Print the line above the bar."""
+        self.say(f"warning: {text}")
+
+    def detail(self, text: str) -> None:
+        """Nothing."""
 
     def step(self, step: int, total_steps: int, metrics: Mapping[str, Any]) -> None:
         """Move the bar."""
-        self._progress.update(self._task, completed=step, total=total_steps, description=describe(metrics))
+        with suppress(OSError):
+            self._progress.update(self._task, completed=step, total=total_steps, description=describe(metrics))
 
     def close(self) -> None:
         """Leave the last state of the bar on the screen."""
-        self._progress.stop()
+        with suppress(OSError):
+            self._progress.stop()
 
 
-def reporter_for_terminal(*, quiet: bool = False) -> Reporter:
-    """A bar where standard error is a terminal that can move its cursor, else plain lines."""
-    from rich.console import Console
+def reporter_for_terminal(*, quiet: bool = False, verbose: bool = False) -> Reporter:
+    """A bar where standard error is a terminal that may be painted on, else plain lines; lines too when verbose."""
+    if not quiet and not verbose and takes_a_bar(sys.stderr, os.environ):
+        return Bar()
+    return PlainLines(sys.stderr, quiet=quiet, verbose=verbose)
 
-    if quiet:
-        return Silent()
-    console = Console(stderr=True)
-    return Bar() if console.is_terminal and not console.is_dumb_terminal else PlainLines(sys.stderr)
+
+def takes_a_bar(stream: TextIO | None, environ: Mapping[str, str]) -> bool:
+    """Whether escape codes are welcome: on a terminal that can move its cursor, unless NO_COLOR or CI is set.
+
+    FORCE_COLOR changes nothing: there is no colour to force, and a bar in a pipe or a log is noise.
+    """
+    if stream is None or not stream.isatty() or environ.get("NO_COLOR") or environ.get("CI"):
+        return False
+    return environ.get("TERM", "dumb") not in ("dumb", "unknown", "")
 
 
 def describe(metrics: Mapping[str, Any]) -> str:

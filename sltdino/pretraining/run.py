@@ -13,6 +13,7 @@ from sltdino.core.run_dir import RunDir, State
 from sltdino.core.run_files import PARAMS, LoadedCheckpoint, load_checkpoint, read_params, read_status, stored_settings
 from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_files import LoadedSettings, load_settings
+from sltdino.core.settings_schema import flatten
 from sltdino.core.signals import StopRequest
 from sltdino.errors import ResourceError, SettingsError, SltDinoError, StoppedError
 from sltdino.pretraining.finish import check_exports, write_exports
@@ -138,7 +139,7 @@ def _go_on(
         cut = run.rewind(checkpoint)
         if checkpoint.path.name == run.previous.name:
             run.notice(f"went on from {run.previous.name}, at step {step}, in the place of {run.last.name}")
-            reporter.say(f"warning: {run.last.name} was passed over; going on from {run.previous.name}")
+            reporter.warn(f"{run.last.name} was passed over; going on from {run.previous.name}")
         what = {change.key: f"{change.old} -> {change.new}" for change in changes}
         run.log(step, {"checkpoint": checkpoint.path.name, "records_cut": cut, **what}, context="resume")
         reporter.say(f"{out}: going on at step {step} of {total}")
@@ -164,7 +165,7 @@ def _train(
             session.trainer.load_state_dict(checkpoint)
             loop.progress |= checkpoint["progress"] | {"total_steps": session.plan.total_steps}
         run.write_status("running", total_steps=session.plan.total_steps, global_step=session.trainer.steps_done)
-        _announce(session, run, reporter)
+        _announce(session, run, reporter, params["origins"])
         loop.train()
         write_exports(session, run, loop.progress, reporter)
         summary = _summary(run.path, session.trainer.steps_done, loop.progress)
@@ -228,7 +229,7 @@ def _checkpoint_bytes(session: Session) -> int:
     return 16 * sum(parameter.numel() for parameter in session.trainer.model.student.parameters())
 
 
-def _announce(session: Session, run: RunDir, reporter: Reporter) -> None:
+def _announce(session: Session, run: RunDir, reporter: Reporter, origins: Mapping[str, str]) -> None:
     settings, vit, plan = session.settings, session.settings.vit, session.plan
     size = sum(parameter.numel() for parameter in session.trainer.model.student.backbone.parameters())
     reporter.say(
@@ -237,3 +238,7 @@ def _announce(session: Session, run: RunDir, reporter: Reporter) -> None:
         f"{settings.head.out_dim} prototypes, {plan.total_steps:,} steps of {plan.images_per_step} images "
         f"on {session.world.device}; {run.path}"
     )
+    values = flatten(settings.model_dump())
+    for key, origin in origins.items():
+        if origin.startswith("auto: "):
+            reporter.detail(f"{key} = {values[key]} ({origin})")

@@ -50,7 +50,7 @@ def scan_images(settings: PretrainSettings, out: Path, reporter: Reporter) -> Im
             raise SettingsError(f"--output-dir: {out} lies inside the training folder {folder}; choose another place")
     images = scan(settings.train_dir)
     for warning in images.warnings:
-        reporter.say(f"warning: {warning}")
+        reporter.warn(warning)
     if images.other_formats:
         counted = ", ".join(f"{count:,} {suffix or 'without suffix'}" for suffix, count in images.other_formats.items())
         reporter.say(f"not read: {counted} (PNG, JPEG, BMP and TIFF are)")

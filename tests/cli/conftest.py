@@ -24,7 +24,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Calls:
         return SimpleNamespace(run_dir=Path("work_dirs/run"))
 
     fake = SimpleNamespace(pretrain=record, resume=record)
-    progress = SimpleNamespace(reporter_for_terminal=lambda: SimpleNamespace(close=lambda: None))
+    progress = SimpleNamespace(reporter_for_terminal=lambda **_: SimpleNamespace(close=lambda: None))
     monkeypatch.setitem(sys.modules, "sltdino.pretraining", fake)  # type: ignore[arg-type]
     monkeypatch.setitem(sys.modules, "sltdino.pretraining.progress", progress)  # type: ignore[arg-type]
     monkeypatch.setattr(sltdino, "pretraining", fake, raising=False)

@@ -68,7 +68,7 @@ def test_debug_shows_the_traceback(argv: Any, monkeypatch: pytest.MonkeyPatch, r
 @pytest.mark.parametrize(
     ("argv", "line"),
     [
-        (("pretrian",), "error: No such command 'pretrian'. Did you mean 'pretrain'? (see sltdino --help)"),
+        (("pretrian",), "error: no such command 'pretrian'; did you mean 'pretrain'? (see sltdino --help)"),
         (
             (*ARGV, "--epoch", "5"),
             "error: no such option --epoch; did you mean --epochs? (see sltdino pretrain hands --help)",

@@ -31,7 +31,7 @@ def test_bad_images_within_the_budget_are_skipped_recorded_and_said(
     assert summary.steps == 6
     assert sorted(bad_images(summary.run_dir)) == ["3.png", "7.png"]
     assert read_status(summary.run_dir)["bad_images"] == 2
-    assert sum(text.startswith("skipped ") for text in reporter.said) == 2
+    assert sum(text.startswith("warning: skipped ") for text in reporter.said) == 2
 
 
 def test_more_bad_images_than_the_budget_end_the_run_with_the_first_paths(

@@ -1,0 +1,131 @@
+"""What the command line says about an error: an exit code, and lines of plain text."""
+
+import contextlib
+import difflib
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from sltdino.core.settings_schema import printable
+from sltdino.errors import SettingsError, SltDinoError, StorageError
+
+# Click's contexts and commands are untyped here: newer Typers ship Click inside them, so there is no module to name
+
+STDOUT_CLOSED = 141
+"""128 + SIGPIPE, as of any program whose reader has gone: `sltdino inspect RUN | head -1`."""
+
+
+class Said(NamedTuple):
+    """How the program ends."""
+
+    exit_code: int
+    lines: tuple[str, ...] = ()
+    """For standard error."""
+
+
+def explained(error: Exception, typed: list[str]) -> Said:
+    """Exit code, and what is wrong, for an error that ended a command; `typed` is what the user typed."""
+    if isinstance(error, SettingsError):
+        return Said(error.exit_code, tuple(f"error: {printable(problem)}" for problem in error.problems))
+    if isinstance(error, SltDinoError):
+        first, *rest = map(printable, str(error).split("\n"))
+        return Said(error.exit_code, (f"error [{error.code}] {first}", *(f"  {line}" for line in rest)))
+    if hasattr(error, "format_message"):  # Typer's usage errors; their class has lived in two packages
+        return Said(2, (f"error: {printable(_usage(error, typed))}",))
+    if isinstance(error, OSError) and (stdout := stdout_trouble()):
+        return stdout
+    summary = printable(f"{type(error).__name__}: {error}".partition("\n")[0])[:300]
+    kept = _kept_traceback(error)
+    return Said(1, (f"error [E-BUG] {summary}; this is our mistake, please report it with {kept}",))
+
+
+def stdout_trouble() -> Said | None:
+    """What to say when standard output does not take what was printed; None when it does."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()  # a failed flush keeps its bytes, so that it fails again here
+    except BrokenPipeError:
+        return Said(STDOUT_CLOSED)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        line = f"error [{StorageError.code}] standard output: writing failed ({reason}); send it elsewhere"
+        return Said(StorageError.exit_code, (line,))
+    return None
+
+
+def no_such_command(name: str, ctx: Any) -> str:
+    """What to say about a word that is no command of the group of `ctx`: perhaps it is one elsewhere, or nearly one."""
+    here = list(ctx.command.commands)
+    elsewhere = {path: command for path, command in _commands(ctx.find_root()).items() if " " in path}
+    last_words = {path.rpartition(" ")[2]: path for path in elsewhere}
+    if name in last_words:
+        return f"no such command '{name}'; did you mean '{last_words[name]}'?"
+    for known in (here, list(last_words)):
+        if near := difflib.get_close_matches(name[:100], known, n=1):
+            return f"no such command '{name}'; did you mean '{near[0] if known is here else last_words[near[0]]}'?"
+    return f"no such command '{name}'"
+
+
+def _usage(error: Any, typed: list[str]) -> str:
+    message, ctx = error.format_message().rstrip("."), getattr(error, "ctx", None)
+    if ctx is None:
+        return str(message)
+    if hasattr(error, "possibilities"):
+        message = _no_such_option(error, ctx, typed)
+    elif "unexpected extra argument" in message and any(
+        getattr(item, "multiple", False) for item in ctx.command.params
+    ):
+        message += " (a flag for several values is repeated: --train-dir A --train-dir B)"
+    return f"{message} (see {ctx.command_path} --help)"
+
+
+def _no_such_option(error: Any, ctx: Any, typed: list[str]) -> str:
+    name, known = error.option_name, set(_options(ctx.command))
+    if not name.startswith("--"):  # Click reads -epochs as -e -p -o ...: then it names the first letter only
+        whole = next((word for word in typed if word.startswith(name) and len(word) > len(name)), "")
+        name = whole.partition("=")[0] or name
+        if f"-{name}" in known:
+            return f"no such option {name}; did you mean -{name}?"
+    if not hasattr(ctx.command, "commands") and (near := difflib.get_close_matches(name, known, n=1)):
+        return f"no such option {name}; did you mean {near[0]}?"
+    owners = [path for path, command in _commands(ctx.find_root()).items() if name in _options(command)]
+    below = [path for path in owners if path.startswith(ctx.command_path)]
+    if below:
+        meant = max(below, key=lambda path: set(path.split()[1:]) <= set(typed))
+        return f"no such option {name} here; it goes after the command: {meant} {name}"
+    if near := difflib.get_close_matches(name, known, n=1):
+        return f"no such option {name}; did you mean {near[0]}?"
+    return f"no such option {name}" + (f" here; {owners[0]} has it" if owners else "")
+
+
+def _commands(root: Any) -> dict[str, Any]:
+    """Every command that does something, by what one types for it."""
+
+    def walk(path: str, command: Any) -> Iterator[tuple[str, Any]]:
+        children = getattr(command, "commands", {})
+        if not children:
+            yield path, command
+        for name, child in children.items():
+            yield from walk(f"{path} {name}", child)
+
+    return dict(walk(root.command_path, root.command))
+
+
+def _options(command: Any) -> Iterator[str]:
+    for parameter in command.params:
+        if parameter.param_type_name == "option":
+            yield from (*parameter.opts, *parameter.secondary_opts)
+
+
+def _kept_traceback(error: Exception) -> str:
+    with (
+        contextlib.suppress(OSError),
+        tempfile.NamedTemporaryFile(
+            "w", prefix="sltdino-traceback-", suffix=".txt", delete=False, encoding="utf-8", errors="backslashreplace"
+        ) as file,
+    ):
+        traceback.print_exception(error, file=file)
+        return file.name
+    return "the output of --debug"
