@@ -10,12 +10,13 @@ from typing import Annotated
 
 import typer
 
-from sltdino.cli import completion, demo_data, export, inspect_run, pretrain, resume
+from sltdino.cli import completion, demo_data, doctor, export, inspect_run, pretrain, resume
 from sltdino.cli.help import PlainCommand, PlainGroup, show_help_without_command
 from sltdino.cli.legacy import translate
 from sltdino.cli.messages import Said, explained, stdout_trouble
 from sltdino.cli.options import takes_settings
 from sltdino.core.changes import RUN_CONTROL
+from sltdino.errors import MissingInputError
 
 PROGRAM = "sltdino"
 _INTERRUPTED = 130
@@ -25,6 +26,7 @@ app.add_typer(pretrain.app, name="pretrain")
 app.command("resume", cls=PlainCommand)(takes_settings(resume.resume, without=RUN_CONTROL))
 app.command("export", cls=PlainCommand)(export.export)
 app.command("inspect", cls=PlainCommand)(inspect_run.inspect)
+app.command("doctor", cls=PlainCommand)(doctor.doctor)
 app.command("demo-data", cls=PlainCommand)(demo_data.demo_data)
 
 
@@ -68,6 +70,7 @@ def _guarded(arguments: Callable[[], list[str]], *, debug: bool = False) -> int:
     typed: list[str] = []
     try:
         typed = arguments()
+        _refuse_a_folder_that_is_gone()
         debug = debug or "--debug" in typed
         code = app([item for item in typed if item != "--debug"], prog_name=PROGRAM, standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
@@ -98,6 +101,13 @@ def _ended(said: Said) -> int:
         except OSError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     return said.exit_code
+
+
+def _refuse_a_folder_that_is_gone() -> None:
+    try:
+        os.getcwd()
+    except OSError as error:  # MKL, for one, would end the process at this
+        raise MissingInputError("the current folder was removed; change to another one") from error
 
 
 def _fill_closed_descriptors() -> None:

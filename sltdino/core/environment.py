@@ -6,6 +6,8 @@ import platform
 import subprocess
 from pathlib import Path
 
+from sltdino.core.machine import usable_cores
+
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
@@ -23,7 +25,7 @@ def environment() -> dict[str, str | int]:
         "platform": platform.platform(),
         "machine": platform.machine(),
         "cpu_count": os.cpu_count() or 0,
-        "cpu_affinity": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 0,
+        "cpu_affinity": usable_cores(),
         "torch_threads": torch.get_num_threads(),
         "cuda": str(torch.version.cuda or ""),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "",

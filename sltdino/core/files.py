@@ -150,13 +150,14 @@ def probe(folder: Path) -> bool:
         CannotCreateError, StorageError: nothing can be written there.
     """
     first, second = temporary_path(folder), temporary_path(folder)
-    try:
-        with new_file(first) as file:
-            file.write(b"probe")
-        return second_name(first, second)
-    finally:
-        first.unlink(missing_ok=True)
-        second.unlink(missing_ok=True)
+    with os_errors(folder):
+        try:
+            with new_file(first) as file:
+                file.write(b"probe")
+            return second_name(first, second)
+        finally:
+            first.unlink(missing_ok=True)  # an error itself where `folder` is a file
+            second.unlink(missing_ok=True)
 
 
 def _os_error_behind(error: BaseException | None) -> OSError | None:

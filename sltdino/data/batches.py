@@ -48,6 +48,13 @@ class Sample(NamedTuple):
     image: int
 
 
+def bytes_per_step(augmentation: AugmentationSettings, num_images: int) -> int:
+    """Size of the float32 crops of so many images, which is nearly all of an item."""
+    crops, local_size = augmentation, known(augmentation.local_crop_size)
+    pixels = crops.num_global_crops * crops.image_size**2 + known(crops.num_local_crops) * local_size**2
+    return num_images * pixels * 12
+
+
 class BatchBuilder(Dataset[LoadedBatch]):
     """Makes the batches of a step from image files. Item `step` depends on nothing but the arguments and `step`.
 
@@ -98,9 +105,7 @@ class BatchBuilder(Dataset[LoadedBatch]):
     @property
     def bytes_per_step(self) -> int:
         """Size of one item, nearly."""
-        crops, size = self._augmentation, self._augmentation.image_size
-        pixels = crops.num_global_crops * size**2 + known(crops.num_local_crops) * self._local_size**2
-        return self._batch_size * self._accumulate_steps * pixels * 12
+        return bytes_per_step(self._augmentation, self._batch_size * self._accumulate_steps)
 
     def __len__(self) -> int:
         return self.steps_per_epoch

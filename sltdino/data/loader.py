@@ -37,7 +37,7 @@ def build_loader(
     """
     num_workers = min(num_workers, max(0, last_step - first_step))
     if num_workers:
-        _check_shared_memory((num_workers * _PREFETCH + 1) * builder.bytes_per_step)
+        _check_shared_memory(bytes_in_flight(num_workers, builder.bytes_per_step))
     with warnings.catch_warnings():
         # more workers than cores were asked for; and Python >= 3.12 on fork with threads, answered below
         warnings.filterwarnings("ignore", message="This DataLoader will create", category=UserWarning)
@@ -58,6 +58,11 @@ def build_loader(
             generator=torch.Generator(),  # else DataLoader draws from, and so changes, torch's global generator
         )
         return Stream(loader)
+
+
+def bytes_in_flight(num_workers: int, bytes_per_step: int) -> int:
+    """Shared memory that the workers' batches take: those made ahead, and the one in use."""
+    return (num_workers * _PREFETCH + 1) * bytes_per_step
 
 
 class Stream(Iterator[LoadedBatch]):

@@ -1,11 +1,11 @@
 """The loop around the step: log, watch, evaluate, save, stop."""
 
-import os
 import shlex
 import time
 from typing import Any
 
 from sltdino.core.environment import environment
+from sltdino.core.machine import MOST_WORKERS, usable_cores
 from sltdino.core.run_dir import RunDir
 from sltdino.core.run_files import read_bad_images
 from sltdino.core.settings import PretrainSettings
@@ -238,5 +238,4 @@ def num_workers(settings: PretrainSettings) -> int:
     """Loader processes: as asked, or as many as this process may use cores, at most 8."""
     if settings.dataset.num_workers != "auto":
         return settings.dataset.num_workers
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(8, cores)
+    return min(MOST_WORKERS, usable_cores())
