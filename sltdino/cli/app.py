@@ -13,7 +13,7 @@ import typer
 from sltdino.cli import completion, demo_data, doctor, export, inspect_run, pretrain, resume
 from sltdino.cli.help import PlainCommand, PlainGroup, show_help_without_command
 from sltdino.cli.legacy import translate
-from sltdino.cli.messages import Said, explained, stdout_trouble
+from sltdino.cli.messages import Said, explained, flushed
 from sltdino.cli.options import takes_settings
 from sltdino.core.changes import RUN_CONTROL
 from sltdino.errors import MissingInputError
@@ -86,7 +86,7 @@ def _guarded(arguments: Callable[[], list[str]], *, debug: bool = False) -> int:
         return _ended(explained(error, typed))
     if code == _INTERRUPTED:
         return _ended(Said(_INTERRUPTED, ("error [E-INTERRUPTED] interrupted",)))
-    return _ended(stdout_trouble() or Said(code if isinstance(code, int) else 0))
+    return _ended(flushed() or Said(code if isinstance(code, int) else 0))
 
 
 def _ended(said: Said) -> int:

@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import re
 import sys
 import tempfile
 import traceback
@@ -30,29 +31,33 @@ def explained(error: Exception, typed: list[str]) -> Said:
     if isinstance(error, SettingsError):
         return Said(error.exit_code, tuple(f"error: {printable(problem)}" for problem in error.problems))
     if isinstance(error, SltDinoError):
-        first, *rest = map(printable, str(error).split("\n"))
+        first, *rest = map(printable, _with_spelt_names(str(error), typed).split("\n"))
         return Said(error.exit_code, (f"error [{error.code}] {first}", *(f"  {line}" for line in rest)))
     if hasattr(error, "format_message"):  # Typer's usage errors; their class has lived in two packages
         return Said(2, (f"error: {printable(_usage(error, typed))}",))
-    if isinstance(error, OSError) and (stdout := stdout_trouble()):
-        return stdout
+    if isinstance(error, OSError) and traceback.extract_tb(error.__traceback__)[-1].name == "echo":  # Typer's
+        return _not_printed(error)
     summary = printable(f"{type(error).__name__}: {error}".partition("\n")[0])[:300]
     kept = _kept_traceback(error)
     return Said(1, (f"error [E-BUG] {summary}; this is our mistake, please report it with {kept}",))
 
 
-def stdout_trouble() -> Said | None:
-    """What to say when standard output does not take what was printed; None when it does."""
+def flushed() -> Said | None:
+    """What to say when standard output does not take the rest of what was printed; None when it does."""
     try:
         if sys.stdout is not None:
-            sys.stdout.flush()  # a failed flush keeps its bytes, so that it fails again here
-    except BrokenPipeError:
-        return Said(STDOUT_CLOSED)
+            sys.stdout.flush()
     except OSError as error:
-        reason = error.strerror or type(error).__name__
-        line = f"error [{StorageError.code}] standard output: writing failed ({reason}); send it elsewhere"
-        return Said(StorageError.exit_code, (line,))
+        return _not_printed(error)
     return None
+
+
+def _not_printed(error: OSError) -> Said:
+    if isinstance(error, BrokenPipeError):
+        return Said(STDOUT_CLOSED)
+    reason = error.strerror or type(error).__name__
+    line = f"error [{StorageError.code}] standard output: writing failed ({reason}); send it elsewhere"
+    return Said(StorageError.exit_code, (line,))
 
 
 def no_such_command(name: str, ctx: Any) -> str:
@@ -68,11 +73,21 @@ def no_such_command(name: str, ctx: Any) -> str:
     return f"no such command '{name}'"
 
 
+def _with_spelt_names(text: str, typed: list[str]) -> str:
+    """Lines of a message are ours: a line break in a name that was typed makes none."""
+    for word in typed:
+        if "\n" in word:
+            text = text.replace(word, printable(word))
+    return text
+
+
 def _usage(error: Any, typed: list[str]) -> str:
     message, ctx = error.format_message().rstrip("."), getattr(error, "ctx", None)
     if ctx is None:
         return str(message)
-    if hasattr(error, "possibilities"):
+    if value := re.fullmatch(r"Invalid value for '(.+?)': (?:Value error, )?(.+)", message, re.DOTALL):
+        message = f"{value[1]}: {value[2][0].lower()}{value[2][1:]}"
+    elif hasattr(error, "possibilities"):
         message = _no_such_option(error, ctx, typed)
     elif "unexpected extra argument" in message and any(
         getattr(item, "multiple", False) for item in ctx.command.params

@@ -35,6 +35,7 @@ def new_file(path: Path, *, before_rename: Callable[[Path], None] | None = None)
         CannotCreateError: the folder does not let us create the file.
         StorageError: writing failed or the disk is full. The temporary file is gone, an old file is as it was.
     """
+    refuse_what_is_no_file(path)
     temporary = temporary_path(path.parent)
     with os_errors(path):
         try:
@@ -48,6 +49,18 @@ def new_file(path: Path, *, before_rename: Callable[[Path], None] | None = None)
             flush_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def refuse_what_is_no_file(path: Path) -> None:
+    """Keep a file from taking the place of a folder, or of a device such as /dev/null.
+
+    Raises:
+        CannotCreateError: such a thing has that name.
+    """
+    with os_errors(path):
+        if path.exists() and not path.is_file():
+            kind = "a folder" if path.is_dir() else "a device or pipe"
+            raise CannotCreateError(f"{path}: is {kind}; name a file")
 
 
 @contextmanager

@@ -61,8 +61,9 @@ def check_output(out: Path) -> None:
 
     Raises:
         RunFolderError: `out` is a file of a run, or its own sidecar; or the sidecar is a file of others.
-        CannotCreateError: the folder cannot be made.
+        CannotCreateError: `out` is a folder or a device, or its folder cannot be made.
     """
+    files.refuse_what_is_no_file(out)
     sidecar = out.with_suffix(".json")
     if sidecar == out:
         raise RunFolderError(f"{out}: the metadata is written to this name; end the weights' name in .pt")

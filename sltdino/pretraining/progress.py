@@ -104,10 +104,15 @@ class Bar:
     def __init__(self) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.table import Column
 
+        console = Console(stderr=True, highlight=False, markup=False)
+        rest = Column(
+            ratio=1, no_wrap=True, overflow="ellipsis"
+        )  # so that a narrow terminal cuts this and not the step
         self._progress = Progress(
-            TextColumn("step"), MofNCompleteColumn(), BarColumn(bar_width=20), TextColumn("{task.description}"),
-            console=Console(stderr=True, highlight=False, markup=False),
+            TextColumn("step"), MofNCompleteColumn(), BarColumn(bar_width=max(4, min(20, console.width // 8))),
+            TextColumn("{task.description}", table_column=rest), console=console, expand=True,
         )  # fmt: skip
         self._task = self._progress.add_task("", total=None)
         self._progress.start()
