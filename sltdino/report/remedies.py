@@ -51,7 +51,7 @@ def _folder(facts: Sections) -> Iterator[Problem]:
         return
     if folder["free_bytes"] < _LEAST_ROOM:
         yield Problem(
-            f"the output folder's disk has {_size(folder['free_bytes'])} left; a ViT-S run keeps about 1.4 GiB",
+            f"the output folder's disk has {_size(folder['free_bytes'])} left; a run of a ViT-S needs about 1.5 GiB",
             "free some space, or name another folder with --output-dir",
         )
     if not folder["flock"]:
@@ -64,7 +64,7 @@ def _folder(facts: Sections) -> Iterator[Problem]:
     if folder["written_bytes_per_second"] < _SLOW_DISK:
         speed = _size(folder["written_bytes_per_second"])
         yield Problem(
-            f"the output folder takes only {speed}/s", "use a local disk, or save less often (--checkpoint-*)"
+            f"the output folder takes only {speed}/s", "use a local disk, or save less often (--save-every-minutes 60)"
         )
 
 
@@ -143,7 +143,7 @@ def _codecs(facts: Sections) -> Iterator[Problem]:
         )
     if "jpeg" not in missing and not images["jpeg_library"].startswith("libjpeg-turbo"):
         yield Problem(
-            "Pillow decodes JPEG without libjpeg-turbo, several times slower",
+            "Pillow decodes JPEG without libjpeg-turbo, more slowly than it could",
             "pip install --force-reinstall --only-binary=:all: pillow",
         )
 
