@@ -10,10 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
-from sltdino.cli import demo_data, export, inspect_run, pretrain, resume
+from sltdino.cli import config, demo_data, export, inspect_run, pretrain, resume
 from sltdino.cli.help import PlainCommand, PlainGroup, show_help_without_command
 from sltdino.cli.legacy import translate
-from sltdino.cli.options import takes_settings
+from sltdino.cli.options import takes_settings, with_values
 from sltdino.core.changes import RUN_CONTROL
 from sltdino.core.settings_schema import printable
 from sltdino.errors import SettingsError, SltDinoError
@@ -22,6 +22,7 @@ _INTERRUPTED = 130
 
 app = typer.Typer(cls=PlainGroup, add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
 app.add_typer(pretrain.app, name="pretrain")
+app.add_typer(config.app, name="config")
 app.command("resume", cls=PlainCommand)(takes_settings(resume.resume, without=RUN_CONTROL))
 app.command("export", cls=PlainCommand)(export.export)
 app.command("inspect", cls=PlainCommand)(inspect_run.inspect)
@@ -65,7 +66,9 @@ def _guarded(arguments: Callable[[], list[str]], *, debug: bool = False) -> int:
     try:
         typed = arguments()
         debug = debug or "--debug" in typed
-        code = app([item for item in typed if item != "--debug"], prog_name="sltdino", standalone_mode=False)
+        code = app(
+            with_values([item for item in typed if item != "--debug"]), prog_name="sltdino", standalone_mode=False
+        )
     except (KeyboardInterrupt, typer.Abort):
         code = _INTERRUPTED  # what newer Typers return
     except Exception as error:

@@ -11,8 +11,9 @@ import pytest
 from sltdino.core.auto import settle
 from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_files import LoadedSettings, load_settings
+from sltdino.core.settings_presets import PRESETS
 from sltdino.core.settings_reader import read_settings_file
-from sltdino.core.settings_schema import LEAVES, SECTIONS, flatten, nest, printable
+from sltdino.core.settings_schema import BY_KEY, LEAVES, SECTIONS, flatten, nest, printable
 from sltdino.errors import SettingsError
 
 SEED = """\
@@ -192,6 +193,48 @@ def test_defaults_have_no_origin() -> None:
 
 def test_a_switch_turned_off_is_named_as_it_was_typed() -> None:
     assert load(flags={"dataset.shuffle": False}).origins["dataset.shuffle"] == "--no-dataset-shuffle"
+
+
+def test_a_named_preset_wins_over_the_streams_and_loses_to_files_and_flags(write: Any) -> None:
+    file = write('preset = "laptop"\n[vit]\ndepth = 6\n', name="small.toml")
+    settings, origins = load_settings("hands", files=[file], flags={"train_dir": "crops", "epochs": 7})
+    assert (settings.vit.embed_dim, settings.vit.depth, settings.epochs) == (128, 6, 7)
+    assert settings.augmentation.hflip_prob == 0.0
+    assert (origins["vit.embed_dim"], origins["augmentation.hflip_prob"]) == ("preset laptop", "preset hands")
+    assert origins["vit.depth"].endswith("small.toml:3")
+
+
+def test_the_preset_named_last_is_the_one_that_counts(write: Any) -> None:
+    file = write('preset = "laptop"\n')
+    settings, origins = load_settings("hands", files=[file], flags={"train_dir": "crops", "preset": "none"})
+    assert (settings.vit.embed_dim, origins.get("vit.embed_dim")) == ("auto", None)
+
+
+def test_an_unknown_preset_names_the_nearest() -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings("hands", flags={"train_dir": "crops", "preset": "labtop"})
+    assert caught.value.problems == ("--preset: must be one of none, laptop (got 'labtop'); did you mean 'laptop'?",)
+
+
+def test_every_preset_can_be_asked_for_and_is_valid() -> None:
+    assert tuple(PRESETS) == BY_KEY["preset"].choices
+    for name in PRESETS:
+        settings = load_settings("face", flags={"train_dir": "crops", "preset": name}).settings
+        assert set(PRESETS[name]) <= set(PretrainSettings.model_fields)
+        assert settings.preset == name
+
+
+def test_a_resumed_run_keeps_its_values_whatever_preset_is_named() -> None:
+    stored = load_settings("hands", flags={"train_dir": "crops", "vit_depth": 2})
+    assert load_settings(flags={"preset": "laptop"}, base=stored).settings.vit.depth == 2
+
+
+def test_a_comment_in_json_is_passed_over(write: Any) -> None:
+    file = write('{"//": {"epochs": "why five"}, "epochs": 5}', name="s.json")
+    assert load_settings("hands", files=[file], flags={"train_dir": "crops"}).settings.epochs == 5
+    inside = write('{"dataset": {"//": "why"}}', name="t.json")
+    with pytest.raises(SettingsError, match=r"unknown key 'dataset.//'"):
+        load_settings("hands", files=[inside], flags={"train_dir": "crops"})
 
 
 def test_a_base_takes_the_place_of_preset_and_defaults() -> None:
