@@ -1,5 +1,6 @@
 """From files, `--set` items and flags to validated settings, and where each value came from."""
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -73,7 +74,7 @@ def load_settings(
         found = [problem for problem in found if problem.kind == "value"]
     problems += [_line(problem, given) for problem in found]
     if problems or settings is None:
-        raise SettingsError(*map(printable, problems))
+        raise SettingsError(*map(printable, _in_reading_order(problems, [str(path) for path in files])))
     return LoadedSettings(settings, {key: item.origin for key, item in given.items() if item.origin})
 
 
@@ -161,6 +162,18 @@ def _validate(given: Layer) -> tuple[PretrainSettings | None, list[Problem]]:
         # a check against the default that stands in for a wrong value would mislead
         problems += [problem for problem in explain(error) if not any(name in problem.message for name in names)]
     return None, problems
+
+
+def _in_reading_order(problems: Sequence[str], files: Sequence[str]) -> list[str]:
+    """Mistakes of a file by its lines, one file after the other; what is no file's comes last, as found."""
+
+    def place(problem: str) -> tuple[int, int]:
+        for number, name in enumerate(files):
+            if at := re.match(rf"{re.escape(printable(name))}:(\d*)", problem):
+                return number, int(at[1] or 0)
+        return len(files), 0
+
+    return sorted(problems, key=place)
 
 
 def _line(problem: Problem, given: Layer) -> str:

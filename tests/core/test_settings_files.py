@@ -306,13 +306,13 @@ def test_a_file_name_of_any_bytes_is_a_path() -> None:
 # -- errors ---------------------------------------------------------------------------------------------------------
 
 
-def test_all_mistakes_of_a_file_are_reported_with_their_lines(write: Any) -> None:
+def test_all_mistakes_of_a_file_are_reported_line_by_line(write: Any) -> None:
     file = write(
         'epochs = 0\nalgorithm = "dinno"\n[dataset]\npin_memry = true\nbatch_size = "many"\n'
         "[augmentation]\nimage_size = 225\nmean = [0.5, 'x', 0.5]\n[datset]\na = 1\n"
     )
     where = f"{file}:"
-    assert set(problems(file)) == {
+    assert list(problems(file)) == [
         f"{where}1: 'epochs' must be at least 1 (got 0)",
         f"{where}2: 'algorithm' must be one of dino, ibot, dinov2 (got 'dinno'); did you mean 'dino'?",
         f"{where}4: unknown key 'dataset.pin_memry'; did you mean 'dataset.pin_memory'?",
@@ -320,7 +320,7 @@ def test_all_mistakes_of_a_file_are_reported_with_their_lines(write: Any) -> Non
         f"{where}7: 'augmentation.image_size' 225 is not a multiple of the patch size 16; use 224",
         f"{where}8: 'augmentation.mean' value 2 must be a number (got 'x')",
         f"{where}9: unknown section 'datset'; did you mean 'dataset'?",
-    }
+    ]
 
 
 def test_mistakes_of_all_sources_are_reported_together(write: Any, tmp_path: Path) -> None:
