@@ -25,8 +25,6 @@ def run(argv: Iterable[str] | None = None, *, default_stream: str) -> None:
         raise ValueError(f"default_stream must be one of {', '.join(_COMMANDS)} (got {default_stream!r})")
     code = main_legacy(list(sys.argv[1:] if argv is None else argv), command=_COMMANDS[default_stream])
     if code in _SAVED and sltdino.__version__ == "0+checkout":
-        print(
-            "  or, where sltdino is not installed, run this command again with --resume auto", file=sys.stderr
-        )
+        print("  or, where sltdino is not installed, run this command again with --resume auto", file=sys.stderr)
     if code:
         raise SystemExit(code)

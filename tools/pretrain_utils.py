@@ -196,7 +196,9 @@ def build_vit_backbone(config: BackboneConfig) -> ViTBackbone:
     """
     asked = [name for name in ("model_name", "repo", "pretrained") if getattr(config, name) != getattr(_DEFAULTS, name)]
     if asked:
-        raise SettingsError(f"{', '.join(asked)}: no weights are downloaded here; leave the default, and load a file's into it")
+        raise SettingsError(
+            f"{', '.join(asked)}: no weights are downloaded here; leave the default, and load a file's into it"
+        )
     shape = {f"vit.{name}": getattr(config, name) for name in ("embed_dim", "depth", "num_heads", "mlp_ratio")}
     start = {"vit.weight_init": "trunc_normal", "vit.patch_init": "random"}
     sizes = {"image_size": config.image_size, "patch_size": config.patch_size}
