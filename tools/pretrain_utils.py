@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 if importlib.util.find_spec("sltdino") is None:  # not installed: take the checkout that this file is in
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from sltdino.core import files, json_files, run_files
+from sltdino.core import artifacts, files, json_files, run_files
 from sltdino.core.json_files import JsonLines
 from sltdino.core.settings_base import known
 from sltdino.core.settings_errors import shown
@@ -34,9 +34,8 @@ from sltdino.data.decode import BadImage, decode, to_rgb
 from sltdino.data.image_folder import scan
 from sltdino.data.kernels import apply_crops, one_thread
 from sltdino.errors import DataError, MissingInputError, RunFolderError, SettingsError
-from sltdino.exporting.backbone import TrainedBackbone
+from sltdino.exporting.backbone import TrainedBackbone, network_shape
 from sltdino.exporting.formats import write_backbone
-from sltdino.exporting.to_slt import SLT_MEAN, SLT_STD
 from sltdino.models.vit import Features, VisionTransformer
 
 __all__ = [
@@ -139,7 +138,7 @@ class DINOMultiCropAugmentation:
 
     def __init__(self, config: AugmentationConfig) -> None:
         self.config = config
-        values = asdict(config)
+        values = _numbers(config)
         num_global_crops = values.pop("num_global_crops")
         if num_global_crops < 1:
             raise SettingsError(f"num_global_crops: must be at least 1 (got {num_global_crops})")
@@ -180,6 +179,9 @@ class BackboneConfig:
     pretrained: bool = False
 
 
+_DEFAULTS = BackboneConfig()
+
+
 class ViTBackbone(VisionTransformer):
     """The package's ViT, with a method that old training loops call."""
 
@@ -199,14 +201,18 @@ def build_vit_backbone(config: BackboneConfig) -> ViTBackbone:
         raise SettingsError(
             f"{', '.join(asked)}: no weights are downloaded here; leave the default, and load a file's into it"
         )
-    shape = {f"vit.{name}": getattr(config, name) for name in ("embed_dim", "depth", "num_heads", "mlp_ratio")}
-    start = {"vit.weight_init": "trunc_normal", "vit.patch_init": "random"}
-    sizes = {"image_size": config.image_size, "patch_size": config.patch_size}
-    settings = load_settings(flags={"train_dir": ".", **sizes, **shape, **start}).settings
+    values = _numbers(config)
+    shape = {name: values[name] for name in ("patch_size", "embed_dim", "depth", "num_heads", "mlp_ratio")}
+    vit = {"weight_init": "trunc_normal", "patch_init": "random", **shape}
+    settings = load_settings(flags={"train_dir": ".", "image_size": config.image_size, "vit": vit}).settings
     return ViTBackbone(settings.vit, image_size=config.image_size)
 
 
-_DEFAULTS = BackboneConfig()
+def _numbers(config: AugmentationConfig | BackboneConfig) -> dict[str, Any]:
+    values = asdict(config)
+    if words := [name for name, value in values.items() if value == "auto"]:
+        raise SettingsError(f"{', '.join(words)}: 'auto' is for runs, which know their images; give a number")
+    return values
 
 
 def export_for_dinov2(path: Path | str, *, backbone: nn.Module, metadata: Mapping[str, object] | None = None) -> None:
@@ -226,27 +232,15 @@ def export_for_dinov2(path: Path | str, *, backbone: nn.Module, metadata: Mappin
     if not isinstance(backbone, VisionTransformer):
         raise SettingsError(f"backbone: a {type(backbone).__name__} is not exported here; use build_vit_backbone's")
     facts: dict[str, Any] = json.loads(json_files.dumps(json_files.finite(metadata or {})))
-    shape = _shape(backbone)
+    shape = network_shape(backbone)
     claimed = facts.get("backbone", shape)
     if not isinstance(claimed, dict) or any(claimed.get(name, value) != value for name, value in shape.items()):
         raise SettingsError(f"metadata: its backbone is {shown(claimed)}, and the network's is {shown(shape)}")
     facts["backbone"] = claimed | shape
-    given = {"mean": SLT_MEAN, "std": SLT_STD} | facts.get("trained_with", {})
+    given = {"mean": AugmentationConfig.mean, "std": AugmentationConfig.std} | facts.get("trained_with", {})
     crops = load_settings(flags={"train_dir": ".", "mean": given["mean"], "std": given["std"]}).settings.augmentation
     network = copy.deepcopy(backbone).cpu().float().eval().requires_grad_(False)
     write_backbone(TrainedBackbone(network, crops.mean, crops.std, facts), format="slt", out=Path(path))
-
-
-def _shape(network: VisionTransformer) -> dict[str, Any]:
-    vit = network.vit
-    return {
-        "image_size": network.image_size,
-        "patch_size": vit.patch_size,
-        "embed_dim": network.embed_dim,
-        "depth": len(network.blocks),
-        "num_heads": known(vit.num_heads),
-        "mlp_ratio": vit.mlp_ratio,
-    }
 
 
 class ExperimentTracker:
@@ -302,9 +296,8 @@ class ExperimentTracker:
         Raises:
             TypeError: the metadata is no JSON. RunFolderError: the list is damaged.
         """
-        artifacts = _stored(self.artifacts_path, list)
-        run_files.put_artifact(artifacts, path, name=name, metadata=metadata)
-        json_files.write(self.artifacts_path, artifacts)
+        before = _stored(self.artifacts_path, list)
+        json_files.write(self.artifacts_path, artifacts.placed(before, path, name=name, metadata=metadata or {}))
 
 
 def _stored(path: Path, kind: type[Any]) -> Any:

@@ -1,7 +1,6 @@
 """The files of a run folder: their names, how to read them back, and when they may be replaced."""
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -52,27 +51,6 @@ def read_artifacts(path: Path) -> list[dict[str, Any]]:
         RunFolderError: the list is damaged.
     """
     return _expect(json_files.read(path / ARTIFACTS), list, path / ARTIFACTS) if (path / ARTIFACTS).exists() else []
-
-
-def put_artifact(
-    artifacts: list[dict[str, Any]],
-    path: Path | str,
-    *,
-    name: str | None = None,
-    metadata: Mapping[str, object] | None = None,
-) -> None:
-    """Add a file to the list of artifacts, by default under its own name; one of that name is replaced in its place."""
-    entry = {
-        "name": name if name is not None else Path(path).name,
-        "path": str(path),
-        "timestamp": json_files.now(),
-        "metadata": json_files.finite(metadata or {}),
-    }
-    names = [known.get("name") for known in artifacts]
-    if entry["name"] in names:
-        artifacts[names.index(entry["name"])] = entry
-    else:
-        artifacts.append(entry)
 
 
 def read_status(path: Path) -> dict[str, Any]:

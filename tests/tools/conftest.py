@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, NoReturn
 
+import pydantic
 import pytest
 
 import sltdino
@@ -49,6 +50,16 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     monkeypatch.setitem(sys.modules, "sltdino.pretraining.progress", progress)  # type: ignore[arg-type]
     monkeypatch.setattr(sltdino, "pretraining", fake, raising=False)
     return started
+
+
+@pytest.fixture
+def not_installed() -> dict[str, str]:
+    """An environment for `python -S` in which all packages are found but ours, which an editable install hides in a
+    .pth file."""
+    packages = Path(pydantic.__file__).parents[1]
+    if (packages / "sltdino").exists():
+        pytest.skip("sltdino lies among the other packages, so it cannot be hidden")
+    return {**os.environ, "PYTHONPATH": str(packages)}
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+import sltdino
 from sltdino.cli import app
 from sltdino.core.run_files import load_checkpoint, read_status
 from sltdino.exporting.slt_network import SltNetwork
@@ -223,10 +224,13 @@ def test_an_interrupted_run_resumes_as_if_nobody_had_touched_it(
     os.rename("work_dirs/dino_face", "work_dirs/untouched")
     with monkeypatch.context() as patch:
         patch.setattr("sltdino.pretraining.progress.reporter_for_terminal", lambda: recorder(stop_at=4))
+        patch.setattr(sltdino, "__version__", "0+checkout", raising=False)
         with pytest.raises(SystemExit) as stopped:
             script(command)
     assert stopped.value.code == 75
-    assert "SIGTERM at step 4 of 6; saved" in capsys.readouterr().err
+    said = capsys.readouterr().err.splitlines()[-2:]
+    assert "SIGTERM at step 4 of 6; saved. Continue with: sltdino resume work_dirs/dino_face" in said[0]
+    assert said[1] == "  or, where sltdino is not installed, run this command again with --resume auto"
     script(f"{command} --resume work_dirs/dino_face/checkpoint_last.pt")
     assert first_difference(elsewhere / "work_dirs/untouched", elsewhere / "work_dirs/dino_face") == ""
     assert load_checkpoint(elsewhere / "work_dirs/dino_face").state["steps_done"] == 6
@@ -249,7 +253,7 @@ def test_the_commands_of_the_later_guide_fill_the_same_run_folder(
     assert params["stream"] == ("face" if "face.py" in LATER[name] else "hand")
     if name == "koleo":
         assert params["settings"]["loss"]["koleo_weight"] == 0.5
-        assert all("koleo" in record for record in found["records"] if record["context"] == "train_step")
+        assert all("loss_koleo" in record for record in found["records"] if record["context"] == "train_step")
     if name == "hands":
         assert [Path(folder).name for folder in params["train_dirs"]] == ["hand_l", "hand_r"]
     if name == "views":

@@ -34,12 +34,13 @@ def test_an_unknown_stream_is_a_programming_error(shared_module: ModuleType) -> 
 
 
 @pytest.mark.parametrize(("script", "stream"), [("face", "face"), ("hands", "hand")])
-def test_a_script_runs_from_any_folder_and_offers_every_flag(
-    script: str, stream: str, tools: Path, tmp_path: Path
+def test_a_script_runs_from_any_folder_uninstalled_and_offers_every_flag(
+    script: str, stream: str, tools: Path, not_installed: dict[str, str], tmp_path: Path
 ) -> None:
     result = subprocess.run(
-        [sys.executable, tools / f"pretrain_dino_{script}.py", "--help"],
+        [sys.executable, "-S", tools / f"pretrain_dino_{script}.py", "--help"],
         cwd=tmp_path,
+        env=not_installed,
         capture_output=True,
         text=True,
         check=False,
