@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from sltdino.cli.app import app
-from sltdino.cli.legacy import _OLD_FLAGS, translate
+from sltdino.cli.legacy import _OLD_FLAGS, _lengths, translate
 from sltdino.core.settings_schema import flatten
 from sltdino.errors import SettingsError
 
@@ -322,3 +322,14 @@ def test_a_folder_on_the_command_line_replaces_those_of_the_file(
     (elsewhere / "face.json").write_text(json.dumps(FILE), encoding="utf-8")
     shared_module.run(iter(["--config", "face.json", "--train-dir", "~/a", "b"]), default_stream="hand")
     expect(trained[0], {"train_dir": (Path("~/a").expanduser(), B), "stream": "hand", "augmentation.hflip_prob": 0.0})
+
+
+@pytest.mark.parametrize("stream", ["face", "hands"])
+def test_the_flags_of_the_command_are_known_with_their_numbers_of_values(stream: str, command: Any) -> None:
+    expected: dict[str, int | None] = {"--help": 0, "--debug": 0}
+    for option in command.commands["pretrain"].commands[stream].params:
+        gathers = option.multiple and option.opts[0] not in ("--config", "--set")  # these were never `--set a b`
+        count = 0 if option.is_flag else None if gathers else option.nargs
+        expected |= dict.fromkeys((*option.opts, *option.secondary_opts), count)
+    expected["--print-config"] = 0  # its value may be left out, so it only comes after a `=`
+    assert _lengths() == expected

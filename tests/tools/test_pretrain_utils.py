@@ -38,6 +38,8 @@ UNTOUCHED = AugmentationConfig(
     image_size=24, global_crop_scale=(1, 1), num_local_crops=0, color_jitter_prob=0, grayscale_prob=0,
     gaussian_blur_prob=0, solarize_prob=0, hflip_prob=0, mean=(0, 0, 0), std=(1, 1, 1),
 )  # fmt: skip
+FORKS = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+"""Python 3.12 says so of torch's own loader, which is what these scripts use."""
 
 
 class Crops(Dataset[Any]):
@@ -54,6 +56,7 @@ class Crops(Dataset[Any]):
         return self.augment(self.images[index])
 
 
+@FORKS
 @pytest.mark.parametrize("workers", [0, 2])
 def test_under_the_default_collate_a_batch_is_two_lists_of_stacked_crops(workers: int, pictures: Path) -> None:
     batches = list(DataLoader(Crops(pictures), batch_size=8, num_workers=workers))
@@ -65,13 +68,12 @@ def test_under_the_default_collate_a_batch_is_two_lists_of_stacked_crops(workers
         assert all(crop.dtype == torch.float32 and crop.isfinite().all() for crop in (*global_crops, *local_crops))
 
 
-@pytest.mark.parametrize(("workers", "persistent"), [(0, True), (2, True)])
-def test_a_batch_of_build_dataloader_is_a_list_of_rgb_pictures(
-    workers: int, persistent: bool, own_pictures: Path
-) -> None:
+@FORKS
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_batch_of_build_dataloader_is_a_list_of_rgb_pictures(workers: int, own_pictures: Path) -> None:
     loader = build_dataloader(
         [str(own_pictures)], batch_size=10, num_workers=workers, shuffle=False, pin_memory=True,
-        persistent_workers=persistent,
+        persistent_workers=True,
     )  # fmt: skip
     batches = list(loader)
     assert [len(batch) for batch in batches] == [10, 10, 4]
