@@ -10,11 +10,11 @@ from typing import Annotated
 
 import typer
 
-from sltdino.cli import completion, demo_data, doctor, export, inspect_run, pretrain, resume
+from sltdino.cli import completion, config, demo_data, doctor, export, inspect_run, pretrain, resume
 from sltdino.cli.help import PlainCommand, PlainGroup, show_help_without_command
 from sltdino.cli.legacy import translate
 from sltdino.cli.messages import Said, explained, flushed
-from sltdino.cli.options import takes_settings
+from sltdino.cli.options import takes_settings, with_values
 from sltdino.core.changes import RUN_CONTROL
 from sltdino.errors import MissingInputError
 
@@ -23,6 +23,7 @@ _INTERRUPTED = 130
 
 app = typer.Typer(cls=PlainGroup, context_settings={"help_option_names": ["-h", "--help"], "color": False})
 app.add_typer(pretrain.app, name="pretrain")
+app.add_typer(config.app, name="config")
 app.command("resume", cls=PlainCommand)(takes_settings(resume.resume, without=RUN_CONTROL))
 app.command("export", cls=PlainCommand)(export.export)
 app.command("inspect", cls=PlainCommand)(inspect_run.inspect)
@@ -72,7 +73,8 @@ def _guarded(arguments: Callable[[], list[str]], *, debug: bool = False) -> int:
         typed = arguments()
         _refuse_a_folder_that_is_gone()
         debug = debug or "--debug" in typed
-        code = app([item for item in typed if item != "--debug"], prog_name=PROGRAM, standalone_mode=False)
+        words = with_values([item for item in typed if item != "--debug"])
+        code = app(words, prog_name=PROGRAM, standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
         code = _INTERRUPTED  # what newer Typers return
     except SystemExit as end:  # completion ends so, and Typer at a broken pipe, whose error is then behind it

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sltdino.core.run_files import ARTIFACTS, DEFAULT_NAMES, PARAMS, STATUS
-from sltdino.core.settings import STREAMS
+from sltdino.core.settings_presets import STREAMS
 from sltdino.core.settings_schema import LEAVES, Leaf
 
 _DEPTH, _MOST_FOLDERS, _MOST_OFFERED = 3, 300, 50

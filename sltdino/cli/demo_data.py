@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from sltdino.cli import completion
-from sltdino.core.settings import STREAMS
+from sltdino.core.settings_presets import STREAMS
 from sltdino.core.settings_schema import did_you_mean, printable
 from sltdino.errors import SettingsError
 

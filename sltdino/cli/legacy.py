@@ -1,5 +1,6 @@
 """The spelling of the old `tools/` scripts: `--train-dir a b c`, and unique prefixes of long flags."""
 
+import re
 from collections.abc import Sequence
 
 from sltdino.core.settings_schema import LEAVES
@@ -18,6 +19,8 @@ _OLD_FLAGS = """
     --sinkhorn-eps --sinkhorn-iters --koleo-weight --koleo-epsilon --export-checkpoint --output-path --help
 """.split()  # noqa: SIM905
 """Frozen: a prefix that was unique among these keeps its meaning, however many flags are added."""
+
+_NEGATIVE = re.compile(r"-\d+|-\d*\.\d+")
 
 
 def translate(argv: Sequence[str]) -> list[str]:
@@ -49,7 +52,8 @@ def translate(argv: Sequence[str]) -> list[str]:
 
 def _lengths() -> dict[str, int | None]:
     """How many values each flag takes; None for any number."""
-    lengths: dict[str, int | None] = {"--config": 1, "--set": 1, "--help": 0, "--debug": 0}
+    switches = ("--help", "--debug", "--print-config", "--quiet", "--verbose")
+    lengths: dict[str, int | None] = {"--config": 1, "--set": 1, **dict.fromkeys(switches, 0)}
     for leaf in LEAVES:
         lengths[leaf.flag] = 0 if leaf.is_switch else leaf.length
         if leaf.is_switch:
@@ -60,6 +64,8 @@ def _lengths() -> dict[str, int | None]:
 def _completed(prefix: str, known: dict[str, int | None]) -> str:
     if prefix in known:
         return prefix
+    if "--config".startswith(prefix):
+        return "--config"  # a parser of its own looked for it first: there, `--c` was unique
     for names in (_OLD_FLAGS, list(known)):
         fitting = [name for name in names if name.startswith(prefix)]
         if len(fitting) > 1:
@@ -71,5 +77,11 @@ def _completed(prefix: str, known: dict[str, int | None]) -> str:
 
 def _values(rest: Sequence[str]) -> list[str]:
     """As argparse counts them: up to the next flag."""
-    end = next((index for index, item in enumerate(rest) if item.startswith("-") and len(item) > 1), len(rest))
+    end = next((index for index, item in enumerate(rest) if _is_flag(item)), len(rest))
     return list(rest[:end])
+
+
+def _is_flag(item: str) -> bool:
+    """argparse takes negative numbers, and what has a space in its name, for values."""
+    name = item.partition("=")[0]
+    return len(item) > 1 and item.startswith("-") and " " not in name and not _NEGATIVE.fullmatch(item)

@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -11,6 +11,14 @@ import typer
 from sltdino.cli import completion
 from sltdino.core.settings_schema import LEAVES, Leaf, preset
 from sltdino.errors import SettingsError
+
+BARE_PRINT_CONFIG = "--print-config"
+"""Takes a value or none, which Typer cannot express: `with_values` gives it one."""
+
+
+def with_values(argv: Sequence[str]) -> list[str]:
+    """The arguments, with `toml` as the value of a `--print-config` that has none."""
+    return [f"{item}=toml" if item == BARE_PRINT_CONFIG else item for item in argv]
 
 
 class Typed(NamedTuple):

@@ -1,27 +1,39 @@
 """`sltdino pretrain face|hands`: one command with two presets."""
 
 from collections.abc import Callable
+from typing import Annotated, Literal
 
 import typer
 
 from sltdino.cli.help import PlainCommand, PlainGroup, show_help_without_command
-from sltdino.cli.options import Typed, takes_settings
+from sltdino.cli.options import BARE_PRINT_CONFIG, Typed, takes_settings
 from sltdino.cli.training import show
-from sltdino.core.settings import STREAMS
 from sltdino.core.settings_files import load_settings
-
-_PRECEDENCE = "Flags win over --set items, these over --config files (later over earlier), these over the defaults."
+from sltdino.core.settings_presets import STREAMS
+from sltdino.core.settings_text import settings_json, settings_toml
 
 app = typer.Typer(cls=PlainGroup, help="Pre-train a backbone on folders of crops.")
 app.callback(invoke_without_command=True)(show_help_without_command)
 
 
 def _command(stream: str) -> Callable[..., None]:
-    def pretrain(typed: Typed) -> None:
+    def pretrain(
+        typed: Typed,
+        print_config: Annotated[
+            Literal["toml", "json"] | None,
+            typer.Option(
+                BARE_PRINT_CONFIG, metavar="[=toml|json]", help="Print every setting with its origin, and stop."
+            ),
+        ] = None,
+    ) -> None:
         settings, origins = load_settings(stream, files=typed.files, sets=typed.sets, flags=typed.flags)
 
         from sltdino import pretraining
 
+        if print_config is not None:
+            planned = pretraining.planned_settings(settings, origins=origins)
+            typer.echo(settings_json(planned) if print_config == "json" else settings_toml(planned), nl=False)
+            return
         show(
             lambda reporter: pretraining.pretrain(
                 settings, origins=origins, config_files=typed.files, reporter=reporter

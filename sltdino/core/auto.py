@@ -92,9 +92,9 @@ def _by_images(settings: PretrainSettings, num_images: int) -> Rules:
 def _by_length(settings: PretrainSettings, steps: Plan) -> Rules:
     epochs = settings.epochs
     values = {
-        ("loss", "teacher_temp_warmup_epochs"): min(30.0, 0.3 * epochs),
-        ("optimizer", "warmup_epochs"): min(10.0, 0.1 * epochs),
-        ("optimizer", "freeze_last_layer_epochs"): min(1.0, 0.02 * epochs),
+        ("loss", "teacher_temp_warmup_epochs"): round(min(30.0, 0.3 * epochs), 6),
+        ("optimizer", "warmup_epochs"): round(min(10.0, 0.1 * epochs), 6),
+        ("optimizer", "freeze_last_layer_epochs"): round(min(1.0, 0.02 * epochs), 6),
         ("evaluation", "eval_every"): max(1, epochs // 10),
     }
     momentum = (_momentum(steps.total_steps), f"{steps.total_steps:,} steps")

@@ -25,7 +25,8 @@ def now() -> str:
 
 
 def dumps(value: object, *, indent: int | None = None) -> str:
-    """`value` as strict JSON. Paths become text, and bytes of a file name that are not UTF-8 become `\\xNN`.
+    """`value` as strict JSON. Paths and moments become text, sets sorted lists, and bytes of a file name that are not
+    UTF-8 `\\xNN`.
 
     Raises:
         ValueError: a number is not finite; the message has its key path.
@@ -205,6 +206,10 @@ def _plain(value: object, where: str) -> object:
         case Mapping():
             prefix = f"{where}." if where else ""
             return {_key(key, where): _plain(item, f"{prefix}{key}") for key, item in value.items()}
+        case datetime():
+            return value.isoformat()
+        case set() | frozenset():
+            return _plain(sorted(value, key=str), where)
         case list() | tuple():
             return [_plain(item, f"{where}[{index}]") for index, item in enumerate(value)]
     raise TypeError(f"{where or 'value'}: a {type(value).__name__} cannot be written as JSON")

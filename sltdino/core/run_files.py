@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from sltdino.core import files, json_files
 from sltdino.core.json_files import JsonLinesReader
 from sltdino.core.settings import CheckpointSettings, PretrainSettings
+from sltdino.core.settings_files import LoadedSettings
 from sltdino.errors import CheckpointError, MissingInputError, RunFolderError
 
 PARAMS, ARTIFACTS, STATUS, BAD_IMAGES, LOCK = (
@@ -126,6 +127,25 @@ def stored_settings(checkpoint: LoadedCheckpoint) -> PretrainSettings:
         reason = str(error).partition("\n")[0]
         message = f"{checkpoint.path}: holds no valid settings ({reason}); name a checkpoint that a run wrote"
         raise CheckpointError(message, code="E-CKPT-FOREIGN") from error
+
+
+def read_settings(path: Path) -> LoadedSettings:
+    """The settings of the run in a folder, as far as they are settled, and where each came from.
+
+    Raises:
+        MissingInputError: there is no run. RunFolderError: an old script or a newer version wrote its params.json.
+    """
+    params = read_params(path)
+    try:
+        settings = PretrainSettings.model_validate(params["settings"])
+        origins = {str(key): str(origin) for key, origin in params["origins"].items()}
+    except (KeyError, AttributeError, ValidationError) as error:
+        reason = str(error).partition("\n")[0]
+        raise RunFolderError(
+            f"{path / PARAMS}: holds no settings that this version reads ({reason}); "
+            "was it written by an old script, or by a newer version?"
+        ) from error
+    return LoadedSettings(settings, origins)
 
 
 def previous_name(names: CheckpointSettings) -> str:

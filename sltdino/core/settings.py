@@ -6,7 +6,7 @@ and its `Knob` says how it is spelt and whether a resumed run may change it. `cl
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -278,6 +278,8 @@ class PretrainSettings(Section):
     """Run folder; by default work_dirs/<algorithm>_<stream>."""
     stream: Annotated[str, Field(min_length=1), Knob(resume="identity")] = "crops"
     """What the crops show; recorded with the run and its exports."""
+    preset: Annotated[Literal["none", "laptop"], Knob(resume="identity")] = "none"
+    """Named bundle of defaults. laptop: a small ViT at 64 px for hundreds to thousands of crops and a few CPU cores."""
     algorithm: Annotated[Literal["dino", "ibot", "dinov2"], Knob(resume="identity")] = "dino"
     """Self-supervised objective."""
     epochs: Positive = 100
@@ -322,13 +324,3 @@ class PretrainSettings(Section):
         if problems := list(cross_field_problems(self)):
             raise PydanticCustomError("cross_field", "settings do not fit together", {"problems": problems})
         return self
-
-
-STREAMS: dict[str, dict[str, Any]] = {
-    "face": {"stream": "face", "augmentation": {"hflip_prob": 0.25, "hue": 0.05}},
-    "hands": {
-        "stream": "hand",
-        "augmentation": {"hflip_prob": 0.0},
-    },
-}
-"""Defaults of `pretrain face` and `pretrain hands`, where they differ from the ones above."""

@@ -1,5 +1,6 @@
 """From files, `--set` items and flags to validated settings, and where each value came from."""
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,9 +8,10 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from sltdino.core.settings import STREAMS, PretrainSettings
+from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_errors import Problem, explain, shown
 from sltdino.core.settings_layers import Given, Layer, culprit, spread
+from sltdino.core.settings_presets import PRESETS, STREAMS
 from sltdino.core.settings_reader import KeyPath, SettingsFile, read_settings_file
 from sltdino.core.settings_schema import (
     BY_FLAT_NAME,
@@ -29,7 +31,7 @@ class LoadedSettings(NamedTuple):
 
     settings: PretrainSettings
     origins: dict[str, str]
-    """By dotted key: `hands.toml:13`, `--epochs`, `--set loss.koleo_weight` or `preset hands`."""
+    """By dotted key: `hands.toml:13`, `--epochs`, `--set loss.koleo_weight`, `preset hands` or `preset laptop`."""
 
 
 def load_settings(
@@ -44,7 +46,8 @@ def load_settings(
 
         load_settings("hands", flags={"train_dir": ["crops/hand_l", "crops/hand_r"], "epochs": 5}).settings
 
-    Flags win over `sets`, these over later files, earlier files, the stream's preset and the defaults.
+    Flags win over `sets`, these over later files, earlier files, the named preset (`preset = "laptop"` in any of
+    these), the stream's preset and the defaults.
 
     Args:
         stream: preset to start from, `face` or `hands`; None for the plain defaults.
@@ -62,6 +65,8 @@ def load_settings(
     layers += [_file_layer(file, problems) for file in read if file]
     layers += [_set_layer(item, problems) for item in sets]
     layers += [_flag_layer(key, value, problems) for key, value in (flags or {}).items()]
+    if base is None:
+        layers.insert(1, _named_layer(layers))
     given = {key: item for layer in layers for key, item in layer.items()}
 
     settings, found = _validate(given)
@@ -69,7 +74,7 @@ def load_settings(
         found = [problem for problem in found if problem.kind == "value"]
     problems += [_line(problem, given) for problem in found]
     if problems or settings is None:
-        raise SettingsError(*map(printable, problems))
+        raise SettingsError(*map(printable, _in_reading_order(problems, [str(path) for path in files])))
     return LoadedSettings(settings, {key: item.origin for key, item in given.items() if item.origin})
 
 
@@ -80,6 +85,13 @@ def _base_layer(stream: str | None, base: LoadedSettings | None) -> Layer:
     if stream is not None and stream not in STREAMS:
         raise SettingsError(f"unknown stream {shown(stream)}{did_you_mean(stream, STREAMS) or '; use face or hands'}")
     return {key: Given(value, f"preset {stream}", key) for key, value in preset(stream).items()}
+
+
+def _named_layer(layers: Sequence[Layer]) -> Layer:
+    """Values of the preset that the layers name last; an unknown name is for validation to report."""
+    name = next((layer["preset"].value for layer in reversed(layers) if "preset" in layer), "none")
+    values = flatten(PRESETS.get(name, {})) if isinstance(name, str) else {}
+    return {key: Given(value, f"preset {name}", key) for key, value in values.items()}
 
 
 def _read(path: Path, problems: list[str]) -> SettingsFile | None:
@@ -150,6 +162,18 @@ def _validate(given: Layer) -> tuple[PretrainSettings | None, list[Problem]]:
         # a check against the default that stands in for a wrong value would mislead
         problems += [problem for problem in explain(error) if not any(name in problem.message for name in names)]
     return None, problems
+
+
+def _in_reading_order(problems: Sequence[str], files: Sequence[str]) -> list[str]:
+    """Mistakes of a file by its lines, one file after the other; what is no file's comes last, as found."""
+
+    def place(problem: str) -> tuple[int, int]:
+        for number, name in enumerate(files):
+            if at := re.match(rf"{re.escape(printable(name))}:(\d*)", problem):
+                return number, int(at[1] or 0)
+        return len(files), 0
+
+    return sorted(problems, key=place)
 
 
 def _line(problem: Problem, given: Layer) -> str:

@@ -12,6 +12,8 @@ from sltdino.errors import SettingsError
 
 _MAX_BYTES = 256 * 1024
 _MAX_DOTS = 32  # a dotted key of 40 KB costs tomllib 10 s
+JSON_COMMENT = "//"
+"""A key at the top of a JSON file whose value is for the reader's eyes only; TOML has comments of its own."""
 
 KeyPath = tuple[str, ...]
 
@@ -93,7 +95,10 @@ def _read_json(text: str, name: str) -> tuple[Any, dict[KeyPath, int]]:
         raise SettingsError(f"{name}:{error.lineno}:{error.colno}: {error.msg}") from None
     except ValueError as error:  # a number of more than 4300 digits
         raise SettingsError(f"{name}: {str(error).partition(';')[0]}") from None
-    return values, _json_lines(text, name)
+    lines = _json_lines(text, name)
+    if isinstance(values, dict):
+        values.pop(JSON_COMMENT, None)
+    return values, lines
 
 
 _TOML_TOKEN = re.compile(

@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 
 from pydantic.fields import FieldInfo
 
-from sltdino.core.settings import STREAMS, PretrainSettings
+from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_base import ChangeClass, Knob, Section
+from sltdino.core.settings_presets import STREAMS
 
 _NAMES = {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH", bool: "BOOL"}
 

@@ -79,7 +79,7 @@ def decode_loudly(path: Path, *, at_least: int = 0) -> NDArray[np.uint8]:
     """`decode` without `quiet`, for threads that share one."""
     with _reasons(), _open_regular(path) as file, _open_image(file, at_least) as image:
         image.load()  # the check: verify() passes truncated files
-        return _upright(_to_rgb(image), _orientation(image))
+        return _upright(to_rgb(image), _orientation(image))
 
 
 @contextmanager
@@ -147,7 +147,12 @@ def _upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(pixels[:: -1 if flipped else 1, :: -1 if mirrored else 1])
 
 
-def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
+def to_rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """The pixels of an opened picture of any mode as `[H, W, 3]` uint8 RGB, without regard to its EXIF orientation.
+
+    Raises:
+        BadImage: grey pixels of no known range.
+    """
     mode, transparent = image.mode, image.info.get("transparency")
     if mode.startswith("I"):
         values = np.asarray(image).astype(np.float64)

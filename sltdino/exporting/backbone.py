@@ -54,22 +54,30 @@ def trained_backbone(
     network: VisionTransformer, settings: PretrainSettings, progress: dict[str, Any], *, checkpoint: Path
 ) -> TrainedBackbone:
     """Wrap a network with the metadata of its run."""
-    vit, crops = settings.vit, settings.augmentation
+    crops = settings.augmentation
     metadata = {
         "stream": settings.stream,
         "algorithm": settings.algorithm,
         "best_loss": progress["best_loss"],
         "epochs": settings.epochs,
         "global_step": progress["global_step"],
-        "backbone": {
-            "image_size": crops.image_size,
-            "patch_size": vit.patch_size,
-            "embed_dim": known(vit.embed_dim),
-            "depth": known(vit.depth),
-            "num_heads": known(vit.num_heads),
-            "mlp_ratio": vit.mlp_ratio,
+        "backbone": network_shape(network),
+        "trained_with": {
+            "mean": list(crops.mean), "std": list(crops.std), "layer_norm_eps": settings.vit.layer_norm_eps,
         },
-        "trained_with": {"mean": list(crops.mean), "std": list(crops.std), "layer_norm_eps": vit.layer_norm_eps},
         "checkpoint": checkpoint.name,
-    }
+    }  # fmt: skip
     return TrainedBackbone(network.eval().requires_grad_(False), crops.mean, crops.std, metadata)
+
+
+def network_shape(network: VisionTransformer) -> dict[str, Any]:
+    """`metadata.backbone` of an export: what SLT's loader builds its network from."""
+    vit = network.vit
+    return {
+        "image_size": network.image_size,
+        "patch_size": vit.patch_size,
+        "embed_dim": known(vit.embed_dim),
+        "depth": known(vit.depth),
+        "num_heads": known(vit.num_heads),
+        "mlp_ratio": vit.mlp_ratio,
+    }

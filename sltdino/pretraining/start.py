@@ -1,15 +1,17 @@
 """What a run starts from: an earlier checkpoint or none, its images, and the settings that changed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sltdino.core.changes import Change
-from sltdino.core.run_files import LoadedCheckpoint, has_checkpoint, load_checkpoint
+from sltdino.core.auto import settle
+from sltdino.core.changes import Change, check_changes, compare
+from sltdino.core.run_files import LoadedCheckpoint, has_checkpoint, load_checkpoint, stored_settings
 from sltdino.core.settings import PretrainSettings
+from sltdino.core.settings_files import LoadedSettings
 from sltdino.data.image_folder import ImageFolder, scan
 from sltdino.errors import MissingInputError, RunFolderError, SettingsError
-from sltdino.pretraining.progress import Reporter
+from sltdino.pretraining.progress import Reporter, Silent
 
 
 def output_dir(settings: PretrainSettings) -> Path:
@@ -79,3 +81,25 @@ def with_changes(stored: PretrainSettings, changes: Sequence[Change]) -> Pretrai
             target = target[section]
         target[field] = change.new
     return PretrainSettings.model_validate(values)
+
+
+def planned_settings(
+    settings: PretrainSettings, *, origins: Mapping[str, str] | None = None, reporter: Reporter | None = None
+) -> LoadedSettings:
+    """The settings that a run would go by: every `auto` settled, or those of the run that it would go on with.
+
+    Nothing is written.
+
+    Raises:
+        SltDinoError: as `pretrain`, before it makes anything.
+    """
+    given = dict(origins or {})
+    checkpoint = asked_for(settings)
+    if checkpoint is not None:
+        stored = stored_settings(checkpoint)
+        changes = compare(stored, settings)
+        check_changes(changes, ())
+        return LoadedSettings(with_changes(stored, changes), {**checkpoint.state["origins"], **given})
+    images = scan_images(settings, output_dir(settings), reporter or Silent())
+    settled = settle(settings, num_images=len(images))
+    return LoadedSettings(settled.settings, {**given, **settled.origins})

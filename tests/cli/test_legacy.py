@@ -36,14 +36,5 @@ def test_a_prefix_of_several_flags_is_refused_with_their_names() -> None:
         translate(["--out", "x"])
 
 
-def test_every_prefix_that_was_unique_still_means_the_same() -> None:
-    for flag in _OLD_FLAGS:
-        for end in range(3, len(flag) + 1):
-            fitting = [name for name in _OLD_FLAGS if name.startswith(flag[:end])]
-            is_a_flag_now = flag[:end] in _lengths()
-            if len(fitting) == 1 and (not is_a_flag_now or flag[:end] == flag):
-                assert translate([flag[:end]])[0] == flag
-
-
 def test_every_old_flag_still_exists() -> None:
     assert set(_OLD_FLAGS) <= set(_lengths())

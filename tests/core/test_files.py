@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -241,8 +242,8 @@ def test_a_number_that_is_not_finite_is_refused_with_its_key_path(tmp_path, numb
 
 
 def test_what_is_not_json_is_refused_with_its_key_path():
-    with pytest.raises(TypeError, match=r"a\[0\]: a set cannot"):
-        json_files.dumps({"a": [{1}]})
+    with pytest.raises(TypeError, match=r"a\[0\]: a complex cannot"):
+        json_files.dumps({"a": [1j]})
     with pytest.raises(TypeError, match="the key 1 is not text"):
         json_files.dumps({1: 2})
 
@@ -252,6 +253,14 @@ def test_any_file_name_is_written_as_utf_8_and_reads_back_as_text(tmp_path):
     json_files.write(tmp_path / "x.json", {"path": Path(name), name: "\ud800 é"})
     text = (tmp_path / "x.json").read_bytes().decode("utf-8")
     assert json.loads(text) == {"path": "h\\xe4nde-\\xff-ä.png", "h\\xe4nde-\\xff-ä.png": "\\ud800 é"}
+
+
+def test_sets_are_sorted_lists_and_moments_are_text():
+    moment = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
+    written = json_files.dumps({"tags": {"b", "a", "c"}, "numbers": frozenset((2, 1)), "at": moment})
+    assert written == '{"tags": ["a", "b", "c"], "numbers": [1, 2], "at": "2026-01-02T03:04:00+00:00"}'
+    with pytest.raises(ValueError, match=r"a\[1\]: nan is not a number"):
+        json_files.dumps({"a": {1.0, math.nan}})
 
 
 def test_numpy_scalars_are_numbers():

@@ -11,8 +11,9 @@ import pytest
 from sltdino.core.auto import settle
 from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_files import LoadedSettings, load_settings
+from sltdino.core.settings_presets import PRESETS
 from sltdino.core.settings_reader import read_settings_file
-from sltdino.core.settings_schema import LEAVES, SECTIONS, flatten, nest, printable
+from sltdino.core.settings_schema import BY_KEY, LEAVES, SECTIONS, flatten, nest, printable
 from sltdino.errors import SettingsError
 
 SEED = """\
@@ -194,6 +195,48 @@ def test_a_switch_turned_off_is_named_as_it_was_typed() -> None:
     assert load(flags={"dataset.shuffle": False}).origins["dataset.shuffle"] == "--no-dataset-shuffle"
 
 
+def test_a_named_preset_wins_over_the_streams_and_loses_to_files_and_flags(write: Any) -> None:
+    file = write('preset = "laptop"\n[vit]\ndepth = 6\n', name="small.toml")
+    settings, origins = load_settings("hands", files=[file], flags={"train_dir": "crops", "epochs": 7})
+    assert (settings.vit.embed_dim, settings.vit.depth, settings.epochs) == (128, 6, 7)
+    assert settings.augmentation.hflip_prob == 0.0
+    assert (origins["vit.embed_dim"], origins["augmentation.hflip_prob"]) == ("preset laptop", "preset hands")
+    assert origins["vit.depth"].endswith("small.toml:3")
+
+
+def test_the_preset_named_last_is_the_one_that_counts(write: Any) -> None:
+    file = write('preset = "laptop"\n')
+    settings, origins = load_settings("hands", files=[file], flags={"train_dir": "crops", "preset": "none"})
+    assert (settings.vit.embed_dim, origins.get("vit.embed_dim")) == ("auto", None)
+
+
+def test_an_unknown_preset_names_the_nearest() -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings("hands", flags={"train_dir": "crops", "preset": "labtop"})
+    assert caught.value.problems == ("--preset: must be one of none, laptop (got 'labtop'); did you mean 'laptop'?",)
+
+
+def test_every_preset_can_be_asked_for_and_is_valid() -> None:
+    assert tuple(PRESETS) == BY_KEY["preset"].choices
+    for name in PRESETS:
+        settings = load_settings("face", flags={"train_dir": "crops", "preset": name}).settings
+        assert set(PRESETS[name]) <= set(PretrainSettings.model_fields)
+        assert settings.preset == name
+
+
+def test_a_resumed_run_keeps_its_values_whatever_preset_is_named() -> None:
+    stored = load_settings("hands", flags={"train_dir": "crops", "vit_depth": 2})
+    assert load_settings(flags={"preset": "laptop"}, base=stored).settings.vit.depth == 2
+
+
+def test_a_comment_in_json_is_passed_over(write: Any) -> None:
+    file = write('{"//": {"epochs": "why five"}, "epochs": 5}', name="s.json")
+    assert load_settings("hands", files=[file], flags={"train_dir": "crops"}).settings.epochs == 5
+    inside = write('{"dataset": {"//": "why"}}', name="t.json")
+    with pytest.raises(SettingsError, match=r"unknown key 'dataset.//'"):
+        load_settings("hands", files=[inside], flags={"train_dir": "crops"})
+
+
 def test_a_base_takes_the_place_of_preset_and_defaults() -> None:
     base = load_settings("hands", flags={"train_dir": "x", "epochs": 7})
     settings, origins = load_settings(base=base, flags={"batch_size": 4})
@@ -263,13 +306,13 @@ def test_a_file_name_of_any_bytes_is_a_path() -> None:
 # -- errors ---------------------------------------------------------------------------------------------------------
 
 
-def test_all_mistakes_of_a_file_are_reported_with_their_lines(write: Any) -> None:
+def test_all_mistakes_of_a_file_are_reported_line_by_line(write: Any) -> None:
     file = write(
         'epochs = 0\nalgorithm = "dinno"\n[dataset]\npin_memry = true\nbatch_size = "many"\n'
         "[augmentation]\nimage_size = 225\nmean = [0.5, 'x', 0.5]\n[datset]\na = 1\n"
     )
     where = f"{file}:"
-    assert set(problems(file)) == {
+    assert list(problems(file)) == [
         f"{where}1: 'epochs' must be at least 1 (got 0)",
         f"{where}2: 'algorithm' must be one of dino, ibot, dinov2 (got 'dinno'); did you mean 'dino'?",
         f"{where}4: unknown key 'dataset.pin_memry'; did you mean 'dataset.pin_memory'?",
@@ -277,7 +320,7 @@ def test_all_mistakes_of_a_file_are_reported_with_their_lines(write: Any) -> Non
         f"{where}7: 'augmentation.image_size' 225 is not a multiple of the patch size 16; use 224",
         f"{where}8: 'augmentation.mean' value 2 must be a number (got 'x')",
         f"{where}9: unknown section 'datset'; did you mean 'dataset'?",
-    }
+    ]
 
 
 def test_mistakes_of_all_sources_are_reported_together(write: Any, tmp_path: Path) -> None:

@@ -1,0 +1,65 @@
+"""`sltdino config init|schema|show`."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sltdino.cli import completion
+from sltdino.cli.help import PlainCommand, PlainGroup, show_help_without_command
+from sltdino.core import files
+from sltdino.core.settings_presets import STREAMS
+from sltdino.core.settings_schema import did_you_mean, printable
+from sltdino.core.settings_text import settings_json, settings_template, settings_toml
+from sltdino.errors import CannotCreateError, SettingsError
+
+app = typer.Typer(cls=PlainGroup, help="Write, check and show settings files.")
+app.callback(invoke_without_command=True)(show_help_without_command)
+
+
+@app.command("init", cls=PlainCommand)
+def init(
+    stream: Annotated[
+        str, typer.Argument(metavar="face|hands", help="What the crops show.", autocompletion=completion.streams)
+    ],
+    path: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="TOML file to write, - for stdout. [default: STREAM.toml]")
+    ] = None,
+) -> None:
+    """Write a settings file in which every setting is explained, at its default."""
+    if stream not in STREAMS:
+        raise SettingsError(
+            f"config init: unknown stream {stream!r}{did_you_mean(stream, STREAMS) or '; use face or hands'}"
+        )
+    path = Path(f"{stream}.toml") if path is None else path
+    if str(path) == "-":
+        typer.echo(settings_template(stream), nl=False)
+        return
+    if path.suffix.lower() not in (".toml", ".tml"):
+        raise SettingsError(f"config init: {printable(str(path))} is written as TOML; end its name in .toml")
+    if path.exists():
+        raise CannotCreateError(f"{path}: exists already; name another file, or - for stdout")
+    with files.new_file(path) as file:
+        file.write(settings_template(stream).encode())
+    typer.echo(printable(str(path)))
+
+
+@app.command("schema", cls=PlainCommand)
+def schema() -> None:
+    """Print the JSON schema of settings files, with which editors complete and check them."""
+    from sltdino.core.settings_json_schema import json_schema
+
+    typer.echo(json.dumps(json_schema(), indent=2))
+
+
+@app.command("show", cls=PlainCommand)
+def show(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.", autocompletion=completion.runs)],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON in the place of TOML.")] = False,
+) -> None:
+    """Print the settings of a run, and where each value came from; they load back with --config."""
+    from sltdino.core.run_files import read_settings
+
+    loaded = read_settings(run)
+    typer.echo(settings_json(loaded) if as_json else settings_toml(loaded), nl=False)

@@ -1,0 +1,135 @@
+"""`sltdino config` and `pretrain --print-config`, through the command line."""
+
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sltdino.core.run_files import read_params
+from sltdino.core.settings_files import load_settings
+
+
+@pytest.mark.parametrize("stream", ["face", "hands"])
+def test_init_writes_a_file_that_trains(stream: str, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run("config", "init", stream)
+    assert (result.code, result.out, result.err) == (0, f"{stream}.toml\n", [])
+    assert load_settings(stream, files=[Path(f"{stream}.toml")]).settings.train_dir[0].parent == Path("crops")
+
+
+def test_init_prints_with_a_dash(run: Any) -> None:
+    assert tomllib.loads(run("config", "init", "face", "-").out)["train_dir"] == ["crops/face"]
+
+
+def test_init_never_overwrites(run: Any, tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text("epochs = 7\n")
+    result = run("config", "init", "hands", str(file))
+    assert result.code == 73
+    assert "mine.toml: exists already; name another file, or - for stdout" in result.err[0]
+    assert file.read_text() == "epochs = 7\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("hand",), "error: config init: unknown stream 'hand'; did you mean 'hands'?"),
+        (("torso",), "error: config init: unknown stream 'torso'; use face or hands"),
+        (("face", "face.yaml"), "error: config init: face.yaml is written as TOML; end its name in .toml"),
+    ],
+)
+def test_init_says_what_is_wrong(words: tuple[str, ...], message: str, run: Any) -> None:
+    result = run("config", "init", *words)
+    assert (result.code, result.err) == (2, [message])
+
+
+def test_schema_prints_json(run: Any) -> None:
+    result = run("config", "schema")
+    assert json.loads(result.out)["properties"]["epochs"] == {"$ref": "#/$defs/epochs"}
+
+
+def test_show_gives_the_settings_of_a_run_with_their_origins(run: Any, finished_once: Path, tmp_path: Path) -> None:
+    result = run("config", "show", str(finished_once))
+    assert "batch_size = 8                                # --batch-size" in result.out.splitlines()
+    file = tmp_path / "again.toml"
+    file.write_text(result.out)
+    again = load_settings("face", files=[file]).settings.model_dump(mode="json")
+    assert again == read_params(finished_once)["settings"]
+
+
+def test_show_prints_json(run: Any, finished_once: Path) -> None:
+    content = json.loads(run("config", "show", "--json", str(finished_once)).out)
+    assert content["dataset"]["batch_size"] == 8
+    assert content["//"]["origins"]["head.batch_norm"] == "default"
+
+
+def test_show_of_a_run_of_the_old_scripts_says_why_it_cannot(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "params.json").write_text('{"algorithm": "dino", "epochs": 3}')
+    result = run("config", "show", str(tmp_path))
+    assert result.code == 2
+    assert "holds no settings that this version reads" in result.err[0]
+
+
+def test_show_of_nothing_is_a_missing_input(run: Any, tmp_path: Path) -> None:
+    assert run("config", "show", str(tmp_path)).code == 66
+
+
+@pytest.mark.parametrize("flag", ["--print-config", "--print-config=toml", "--print-config=json"])
+def test_print_config_settles_every_auto_and_writes_nothing(
+    flag: str, run: Any, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run("pretrain", "hands", "--train-dir", str(pictures), "--preset", "laptop", flag, "--batch-size", "8")
+    assert (result.code, result.err) == (0, [])
+    assert list(tmp_path.iterdir()) == []
+    is_json = flag.endswith("json")
+    content = json.loads(result.out) if is_json else tomllib.loads(result.out)
+    assert (content["head"]["out_dim"], content["vit"]["depth"], content["dataset"]["batch_size"]) == (1024, 4, 8)
+    assert "auto: 24 images" in result.out
+    file = tmp_path / f"back.{'json' if is_json else 'toml'}"
+    file.write_text(result.out)
+    back = run("pretrain", "face", "--config", str(file), flag.partition("=")[0] + "=json").out
+    assert without_comment(json.loads(back)) == without_comment(content)
+
+
+def without_comment(content: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in content.items() if key != "//"}
+
+
+def test_print_config_of_a_run_to_go_on_with_shows_that_runs_settings(
+    run: Any, finished_once: Path, pictures: Path, tiny: dict[str, Any]
+) -> None:
+    flags = [item for key, value in tiny.items() for item in ("--set", f"{key}={json.dumps(value)}")]
+    same = ("pretrain", "hands", "--train-dir", str(pictures), "--resume", str(finished_once), *flags)
+    result = run(*same, "--print-config", "--log-interval=7")
+    assert result.err == []
+    content = tomllib.loads(result.out)
+    assert (content["log_interval"], content["vit"]["embed_dim"], content["head"]["out_dim"]) == (7, 16, 32)
+    changed = run(*same, "--print-config", "--seed=1", "--epochs=9")
+    assert (changed.code, changed.out, len(changed.err)) == (2, "", 2)
+
+
+def test_print_config_refuses_another_format(run: Any) -> None:
+    result = run("pretrain", "hands", "--print-config=yaml")
+    assert result.code == 2
+    assert "'yaml' is not one of 'toml', 'json'" in result.err[0]
+
+
+def test_the_old_scripts_print_their_config_too(pictures: Path) -> None:
+    script = Path(__file__).parents[2] / "tools" / "pretrain_dino_face.py"
+    command = [
+        sys.executable,
+        str(script),
+        "--print-config",
+        "--train-dir",
+        str(pictures),
+        str(pictures),
+        "--batch",
+        "8",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert tomllib.loads(done.stdout)["dataset"]["batch_size"] == 8
