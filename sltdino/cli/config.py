@@ -55,7 +55,9 @@ def schema() -> None:
 
 @app.command("show", cls=PlainCommand)
 def show(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.", autocompletion=completion.runs)],
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Run folder.", autocompletion=completion.runs, readable=False)
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON in the place of TOML.")] = False,
 ) -> None:
     """Print the settings of a run, and where each value came from; they load back with --config."""

@@ -10,7 +10,12 @@ import typer
 def doctor(
     output_dir: Annotated[
         Path,
-        typer.Option(metavar="PATH", help="Where runs are to be written. [default: work_dirs]", show_default=False),
+        typer.Option(
+            metavar="PATH",
+            readable=False,
+            help="Where runs are to be written. [default: work_dirs]",
+            show_default=False,
+        ),
     ] = Path("work_dirs"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:

@@ -18,7 +18,10 @@ def export(
     source: Annotated[
         Path | None,
         typer.Argument(
-            metavar="SOURCE", help="Run folder or checkpoint.", autocompletion=completion.runs_and_checkpoints
+            metavar="SOURCE",
+            help="Run folder or checkpoint.",
+            autocompletion=completion.runs_and_checkpoints,
+            readable=False,
         ),
     ] = None,
     target: Annotated[
@@ -30,7 +33,9 @@ def export(
             autocompletion=completion.formats,
         ),
     ] = "slt",
-    out: Annotated[Path | None, typer.Option("--output", "-o", metavar="PATH", help="File to write.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="PATH", readable=False, help="File to write.")
+    ] = None,
     which: Annotated[
         Literal["last", "best"], typer.Option(metavar="last|best", help="Checkpoint of a run folder. [default: last]")
     ] = "last",

@@ -11,7 +11,9 @@ from sltdino.core.settings_schema import printable
 
 
 def inspect(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.", autocompletion=completion.runs)],
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Run folder.", autocompletion=completion.runs, readable=False)
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Say what a run is, how far it got, how good its features are and whether it is healthy."""

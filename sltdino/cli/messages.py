@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import os
 import re
 import sys
 import tempfile
@@ -37,6 +38,10 @@ def explained(error: Exception, typed: list[str]) -> Said:
         return Said(2, (f"error: {printable(_usage(error, typed))}",))
     if isinstance(error, OSError) and traceback.extract_tb(error.__traceback__)[-1].name == "echo":  # Typer's
         return _not_printed(error)
+    if isinstance(error, OSError) and error.filename is not None:  # a folder without permissions, a name too long, ...
+        where, reason = printable(os.fsdecode(error.filename)), error.strerror or type(error).__name__
+        line = f"error [{StorageError.code}] {where}: {reason}; check the name, its permissions and the disk"
+        return Said(StorageError.exit_code, (line,))
     summary = printable(f"{type(error).__name__}: {error}".partition("\n")[0])[:300]
     kept = _kept_traceback(error)
     return Said(1, (f"error [E-BUG] {summary}; this is our mistake, please report it with {kept}",))

@@ -145,6 +145,7 @@ def _parameter(
         rich_help_panel=title,
         show_default=False,
         autocompletion=complete,
+        readable=False,  # who reads a file says better what is wrong with it
     )
     # every default is None, so that a flag nobody typed never hides a value of a file
     annotation = Annotated[kind | None, option]

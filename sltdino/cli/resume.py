@@ -12,7 +12,9 @@ from sltdino.cli.training import show
 
 def resume(
     typed: Typed,
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.", autocompletion=completion.runs)],
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Run folder.", autocompletion=completion.runs, readable=False)
+    ],
     allow_change: Annotated[
         list[str] | None,
         typer.Option(

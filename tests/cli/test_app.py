@@ -29,6 +29,11 @@ ARGV = ("pretrain", "hands", "--train-dir", "a")
         (errors.StoppedError("saved", exit_code=75), 75, "error [E-STOPPED] saved"),
         (errors.RunInUseError("busy\x1b[2J"), 69, "error [E-IN-USE] busy\\x1b[2J"),
         (errors.SettingsError("late"), 2, "error: late"),
+        (
+            PermissionError(13, "Permission denied", "runs/a"),
+            74,
+            "error [E-STORAGE] runs/a: Permission denied; check the name, its permissions and the disk",
+        ),
         (KeyboardInterrupt(), 130, "error [E-INTERRUPTED] interrupted"),
     ],
 )
@@ -78,6 +83,29 @@ def test_debug_shows_the_traceback(argv: Any, monkeypatch: pytest.MonkeyPatch, r
             "error: Got unexpected extra argument(s) (b) (a flag for several values is repeated: "
             "--train-dir A --train-dir B) (see sltdino pretrain hands --help)",
         ),
+        (
+            (*ARGV, "-epochs", "5"),
+            "error: no such option -epochs; did you mean --epochs? (see sltdino pretrain hands --help)",
+        ),
+        (
+            ("hands", "--epochs", "5"),
+            "error: no such command 'hands'; did you mean 'sltdino pretrain hands'? (see sltdino --help)",
+        ),
+        (("pretrain", "hand"), "error: no such command 'hand'; did you mean 'hands'? (see sltdino pretrain --help)"),
+        (
+            ("--epochs", "5", "pretrain", "hands"),
+            "error: no such option --epochs here; it goes after the command: sltdino pretrain hands --epochs "
+            "(see sltdino --help)",
+        ),
+        (
+            ("export", "r", "--formt", "x"),
+            "error: no such option --formt; did you mean --format? (see sltdino export --help)",
+        ),
+        (
+            ("export", "r", "--which", "lst"),
+            "error: --which: 'lst' is not one of 'last', 'best' (see sltdino export --help)",
+        ),
+        ((*ARGV, "-q", "-v"), "error: --quiet and --verbose: choose one of them"),
         (("export", "run"), "error: --output: missing; pass -o PATH, the file to write"),
         (("demo-data", "hand", "d"), "error: demo-data: unknown stream 'hand'; did you mean 'hands'?"),
     ],

@@ -49,7 +49,16 @@ def test_no_line_is_wider_than_the_terminal(width: int, run: Any, monkeypatch: p
 
 def test_help_is_plain_text_even_when_colours_are_forced(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
-    for argv in ([], ["pretrain"], ["pretrain", "face"], ["resume"], ["export"], ["inspect"], ["demo-data"]):
+    for argv in (
+        [],
+        ["pretrain"],
+        ["pretrain", "face"],
+        ["resume"],
+        ["export"],
+        ["inspect"],
+        ["doctor"],
+        ["demo-data"],
+    ):
         result = run(*argv, "--help")
         assert result.code == 0
         assert result.out.startswith("Usage: sltdino")

@@ -366,3 +366,19 @@ def test_an_open_file_limit_is_not_eaten_by_writing(tmp_path):
         JsonLines(tmp_path / "m").close()
     after = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
     assert after <= before + 1
+
+
+def test_a_folder_or_a_device_is_not_replaced_by_a_file(tmp_path):
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    for name, kind in (("folder", "a folder"), ("pipe", "a device or pipe")):
+        with pytest.raises(CannotCreateError, match=f"is {kind}; name a file"), files.new_file(tmp_path / name):
+            pass
+    assert (tmp_path / "pipe").is_fifo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "pipe"]
+
+
+def test_a_file_is_no_folder_to_probe(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(CannotCreateError, match="Not a directory"):
+        files.probe(tmp_path / "file")
