@@ -14,6 +14,8 @@ from sltdino.report.remedies import Problem, find_problems
 
 SECONDS = 10.0
 """What does not answer in this time, a network disk or a driver, is reported as such."""
+IMPORT_SECONDS = 120.0
+"""For the import of torch: from a network disk, or on a busy machine, the first takes a minute and is in order."""
 TITLE = "sltdino doctor, for a bug report:"
 
 _COLUMN = 24
@@ -47,7 +49,10 @@ def diagnose(output_dir: Path) -> Diagnosis:
         "system": machine.system,
         "session": machine.session,
     }
-    facts = {name: look(collect) for name, collect in sections.items()}
+    facts = {
+        name: look(collect, seconds=IMPORT_SECONDS if name == "torch" else SECONDS)
+        for name, collect in sections.items()
+    }
     problems = sorted(find_problems(facts), key=lambda problem: not problem.exit_code)
     return Diagnosis(problems, facts)
 

@@ -39,7 +39,12 @@ def _platform(facts: Sections) -> Iterator[Problem]:
 
 def _broken(facts: Sections) -> Iterator[Problem]:
     for section, package in (("torch", "torch"), ("images", "pillow")):
-        if reason := facts[section].get("not_found"):
+        reason = facts[section].get("not_found", "")
+        if reason.startswith("no answer"):
+            yield Problem(
+                f"{package}: {reason}", "try again: a slow disk answers then, a driver that hangs does not", _BROKEN
+            )
+        elif reason:
             yield Problem(f"{package} does not work ({reason})", f"pip install --force-reinstall {package}", _BROKEN)
 
 

@@ -50,6 +50,7 @@ def test_a_healthy_machine_has_no_problems() -> None:
         ("devices", {"cuda": [], "cuda_warning": "driver too old"}, "finds no GPU.*driver too old", "update", 0),
         ("devices", {"cuda": [OLD_GPU]}, "no code for P", "build", 0),
         ("torch", {"not_found": "OSError: libcudart.so"}, "torch does not work .*libcudart", "pip install", 71),
+        ("torch", {"not_found": "no answer in 120 s"}, "torch: no answer in 120 s", "try again", 71),
         ("images", {"not_found": "ImportError"}, "pillow does not work", "pip install", 71),
         ("versions", {"missing": ["tomli-w"]}, "tomli-w", "pip install --upgrade tomli-w", 71),
         ("processor", {"usable_cores": 1}, "one core", "--num-workers 0", 0),
