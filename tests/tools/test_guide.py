@@ -223,7 +223,7 @@ def test_an_interrupted_run_resumes_as_if_nobody_had_touched_it(
     script(command)
     os.rename("work_dirs/dino_face", "work_dirs/untouched")
     with monkeypatch.context() as patch:
-        patch.setattr("sltdino.pretraining.progress.reporter_for_terminal", lambda: recorder(stop_at=4))
+        patch.setattr("sltdino.pretraining.progress.reporter_for_terminal", lambda **_: recorder(stop_at=4))
         patch.setattr(sltdino, "__version__", "0+checkout", raising=False)
         with pytest.raises(SystemExit) as stopped:
             script(command)
