@@ -29,6 +29,8 @@ BadImage = tuple[str, str]
 """Path and reason."""
 
 WHITENING_IMAGES = 512
+COPIES = 4
+"""Checkpoints on the disk at once, at most: the last, the previous, the best and the one being written."""
 
 
 class Session(NamedTuple):
@@ -94,6 +96,11 @@ def build_model(settings: PretrainSettings) -> StudentTeacher:
         num_patch_prototypes=_num_patch_prototypes(settings) if _has_patch_head(settings) else 0,
         seed=settings.seed,
     )
+
+
+def checkpoint_bytes(model: StudentTeacher) -> int:
+    """Of one checkpoint: student, teacher and AdamW's two moments, in float32."""
+    return 16 * sum(parameter.numel() for parameter in model.student.parameters())
 
 
 def build_trainer(settings: PretrainSettings, images: ImageFolder, steps: Plan, world: World) -> Trainer:
