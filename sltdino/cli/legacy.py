@@ -49,7 +49,7 @@ def translate(argv: Sequence[str]) -> list[str]:
 
 def _lengths() -> dict[str, int | None]:
     """How many values each flag takes; None for any number."""
-    lengths: dict[str, int | None] = {"--config": 1, "--set": 1, "--help": 0, "--debug": 0}
+    lengths: dict[str, int | None] = {"--config": 1, "--set": 1, "--help": 0, "--debug": 0, "--dry-run": 0, "--json": 0}
     for leaf in LEAVES:
         lengths[leaf.flag] = 0 if leaf.is_switch else leaf.length
         if leaf.is_switch:

@@ -1,12 +1,13 @@
 """`sltdino pretrain face|hands`: one command with two presets."""
 
 from collections.abc import Callable
+from typing import Annotated
 
 import typer
 
 from sltdino.cli.help import PlainCommand, PlainGroup, show_help_without_command
 from sltdino.cli.options import Typed, takes_settings
-from sltdino.cli.training import show
+from sltdino.cli.training import show, show_dry_run
 from sltdino.core.settings import STREAMS
 from sltdino.core.settings_files import load_settings
 
@@ -17,16 +18,28 @@ app.callback(invoke_without_command=True)(show_help_without_command)
 
 
 def _command(stream: str) -> Callable[..., None]:
-    def pretrain(typed: Typed) -> None:
+    def pretrain(
+        typed: Typed,
+        dry_run: Annotated[
+            bool, typer.Option("--dry-run", help="Check, estimate and time the run; write nothing.")
+        ] = False,
+        as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    ) -> None:
         settings, origins = load_settings(stream, files=typed.files, sets=typed.sets, flags=typed.flags)
 
         from sltdino import pretraining
 
-        show(
-            lambda reporter: pretraining.pretrain(
-                settings, origins=origins, config_files=typed.files, reporter=reporter
+        if dry_run:
+            show_dry_run(
+                lambda reporter: pretraining.dry_run(settings, origins=origins, reporter=reporter), as_json=as_json
             )
-        )
+        else:
+            show(
+                lambda reporter: pretraining.pretrain(
+                    settings, origins=origins, config_files=typed.files, reporter=reporter
+                ),
+                as_json=as_json,
+            )
 
     return takes_settings(pretrain, stream=stream)
 

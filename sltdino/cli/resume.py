@@ -22,6 +22,7 @@ def resume(
     fallback: Annotated[
         bool, typer.Option("--fallback", help="Continue from the previous checkpoint when the last one is damaged.")
     ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Continue a run exactly where its last checkpoint is.
 
@@ -41,5 +42,6 @@ def resume(
             allow_change=allowed,
             fallback=fallback,
             reporter=reporter,
-        )
+        ),
+        as_json=as_json,
     )

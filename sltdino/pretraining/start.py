@@ -1,7 +1,6 @@
 """What a run starts from: an earlier checkpoint or none, its images, and the settings that changed."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -122,27 +121,34 @@ def overwrites(settings: PretrainSettings) -> bool:
     return settings.overwrite or settings.resume_from == "auto"
 
 
-@contextmanager
-def collected(problems: list[SltDinoError]) -> Iterator[None]:
-    """Go on after a refusal, and keep it in `problems`."""
-    try:
-        yield
-    except SltDinoError as problem:
-        problems.append(problem)
+class Collected:
+    """Goes on after a refusal, and keeps it: `with Collected(problems): ...`."""
+
+    def __init__(self, problems: list[SltDinoError]) -> None:
+        self._problems = problems
+
+    def __enter__(self) -> None:
+        """Nothing yet."""
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
+        """Keep a refusal; let everything else through."""
+        if isinstance(error, SltDinoError):
+            self._problems.append(error)
+        return isinstance(error, SltDinoError)
 
 
 def folder_problems(out: Path, settings: PretrainSettings, *, resuming: bool) -> list[SltDinoError]:
     """Everything for which `RunDir` would refuse a run folder, as far as it can be known without writing."""
     problems: list[SltDinoError] = []
-    with collected(problems):
+    with Collected(problems):
         check_names(settings.checkpointing)
-    with collected(problems):
+    with Collected(problems):
         check_writable(out)
     if is_held(out / LOCK):
         message = f"{out}: in use by another process; wait for it, stop it, or choose another --output-dir"
         problems.append(RunInUseError(message))
     if not resuming:
-        with collected(problems):
+        with Collected(problems):
             refuse_unless_new(out, settings.checkpointing, overwrite=overwrites(settings))
     return problems
 

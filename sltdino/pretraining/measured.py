@@ -1,0 +1,191 @@
+"""What can only be found out by trying: whether the images decode, and how fast the loader and the step are here."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
+from typing import NamedTuple
+
+import numpy as np
+
+from sltdino.core.auto import plan
+from sltdino.core.distributed import World
+from sltdino.core.memory import keep_freed_memory
+from sltdino.core.rng import generator
+from sltdino.core.settings import PretrainSettings
+from sltdino.data.batches import BatchBuilder
+from sltdino.data.decode import BadImage, decode
+from sltdino.data.image_folder import ImageFolder
+from sltdino.data.loader import Stream, build_loader
+from sltdino.pretraining.loop import num_workers, to_device
+from sltdino.pretraining.session import build_batches, build_trainer
+from sltdino.training.trainer import Trainer
+
+_SAMPLE = 256  # images decoded
+_FEWEST_STEPS, _MOST_STEPS = 2, 50
+_FIRST, _LOADER, _STEPS = 0.2, 0.15, 0.55
+"""Shares of the time: to learn what a step costs, for the loader alone, and for both together."""
+_LEAST_STEPS = 4  # one to warm up and three to time, or the batch is made smaller
+_LOADER_BATCH = 8  # images are decoded in groups of so many
+
+
+class Sample(NamedTuple):
+    """A random sample of the images, decoded."""
+
+    tried: int
+    bad: dict[str, int]
+    """How many images cannot be read, by reason."""
+    first_bad: str
+    """One of them; empty when there is none."""
+    sides: tuple[tuple[int, int], ...]
+    """Width and height of the image with the fewest pixels, of the middle one and of the one with the most."""
+    mean_pixels: float
+
+    @property
+    def num_bad(self) -> int:
+        """Images that cannot be read."""
+        return sum(self.bad.values())
+
+
+class Speed(NamedTuple):
+    """Images a second, on real batches of this machine."""
+
+    together: float
+    """The real step on the real loader: what a run has."""
+    step: float
+    """The step alone, while the loader works beside it."""
+    loader: float
+    """The loader alone."""
+    data_wait: float
+    """Share of the time that the step waits for data."""
+    images_per_step: int
+    steps: int
+    """How many steps were timed."""
+    is_whole_step: bool
+    """False where a step of the run would have taken too long, so that fewer images a step were measured."""
+
+
+def decode_sample(images: ImageFolder, *, seed: int, seconds: float) -> Sample:
+    """Decode a random sample of the images in full, for `seconds` at the most."""
+    deadline = time.monotonic() + seconds
+    bad, sizes, first_bad, tried = Counter[str](), list[tuple[int, int]](), "", 0
+    for index in generator(seed, "dry run").permutation(len(images))[:_SAMPLE].tolist():
+        tried += 1
+        try:
+            height, width = decode(images.path(index)).shape[:2]
+            sizes.append((width, height))
+        except BadImage as error:
+            bad[error.reason] += 1
+            first_bad = first_bad or str(images.path(index))
+        if time.monotonic() > deadline:
+            break
+    sizes.sort(key=lambda side: side[0] * side[1])
+    sides = (sizes[0], sizes[len(sizes) // 2], sizes[-1]) if sizes else ()
+    mean = float(np.mean([width * height for width, height in sizes])) if sizes else 0.0
+    return Sample(tried, dict(bad.most_common()), first_bad, sides, mean)
+
+
+def measure_speed(
+    settings: PretrainSettings, images: ImageFolder, world: World, *, seconds: float, fits: Callable[[int], bool]
+) -> Speed:
+    """Time the loader and a few steps of fresh networks, within about `seconds`.
+
+    Args:
+        fits: whether a step of so many images fits into the memory; two do.
+
+    Raises:
+        DataError, ResourceError: as the loader. DivergedError: as the step.
+    """
+    keep_freed_memory()
+    batch_size, passes = settings.dataset.batch_size, settings.optimizer.accumulate_steps
+    two = trial(settings, 2)
+    trainer = build_trainer(two, images, plan(two, num_images=len(images), world_size=world.size), world)
+    an_image = _seconds_an_image(trainer, build_batches(two, images, world), world, seconds=_FIRST * seconds)
+    loader = _loader_rate(trial(settings, min(_LOADER_BATCH, batch_size)), images, world, seconds=_LOADER * seconds)
+    affordable = int(_STEPS * seconds / (_LEAST_STEPS * an_image))
+    if affordable >= batch_size * passes and fits(batch_size):
+        return _together(trainer, trial(settings, batch_size, passes), images, world, _STEPS * seconds, loader)
+    number = max(2, min(affordable, batch_size))
+    while number > 2 and not fits(number):
+        number //= 2
+    speed = _together(trainer, trial(settings, number), images, world, _STEPS * seconds, loader)
+    return speed._replace(is_whole_step=number == batch_size * passes)
+
+
+def trial(settings: PretrainSettings, batch_size: int, passes: int = 1) -> PretrainSettings:
+    """As `settings`, with so many images a pass, and without what takes time at the start of a run only."""
+    changes = {
+        "dataset": {"batch_size": batch_size, "cache": "none"},
+        "optimizer": {"accumulate_steps": passes},
+        "vit": {"patch_init": "random"},
+    }
+    return settings.model_copy(
+        update={section: getattr(settings, section).model_copy(update=values) for section, values in changes.items()}
+    )
+
+
+def _seconds_an_image(trainer: Trainer, batches: BatchBuilder, world: World, *, seconds: float) -> float:
+    """Of the step alone, on two images; the first step warms up and does not count if there is time for another."""
+    batch = to_device(batches[0], world.device)
+    taken, end = float("inf"), time.perf_counter() + seconds
+    for number in range(4):
+        start = time.perf_counter()
+        trainer.step(batch)
+        now = time.perf_counter()
+        taken = now - start if number < 2 else min(taken, now - start)
+        if now > end:
+            break
+    return taken / 2
+
+
+def _loader_rate(settings: PretrainSettings, images: ImageFolder, world: World, *, seconds: float) -> float:
+    """Images a second of all workers, whose first batches are left out: they start at one time and count double."""
+    workers, few = num_workers(settings), settings.dataset.batch_size
+    with _stream(settings, images, world) as stream:
+        for _ in range(max(1, workers)):
+            next(stream)
+        start, number = time.perf_counter(), 0
+        while number == 0 or time.perf_counter() - start < seconds:
+            for _ in range(max(1, workers)):
+                next(stream)
+                number += few
+        return number / (time.perf_counter() - start)
+
+
+def _together(
+    trainer: Trainer, settings: PretrainSettings, images: ImageFolder, world: World, seconds: float, loader: float
+) -> Speed:
+    """Both as in a run. What the workers made before the first step counts for nothing, as far as the time allows."""
+    ready, warm, steps, waited = 2 * num_workers(settings) + 1, 0, 0, 0.0
+    begun = time.perf_counter()
+    with _stream(settings, images, world) as stream:
+        while warm == 0 or (warm < ready and time.perf_counter() - begun < seconds / 3):
+            trainer.step(to_device(next(stream), world.device))
+            warm += 1
+        begun = before = time.perf_counter()
+        while steps < _FEWEST_STEPS or (steps < _MOST_STEPS and before - begun < seconds * 2 / 3):
+            loaded = next(stream)
+            waited += time.perf_counter() - before
+            trainer.step(to_device(loaded, world.device))  # it waits for the device
+            before = time.perf_counter()
+            steps += 1
+    elapsed = max(before - begun, 1e-9)
+    a_step = settings.dataset.batch_size * settings.optimizer.accumulate_steps
+    return Speed(
+        together=steps * a_step / elapsed,
+        step=steps * a_step / max(elapsed - waited, 1e-9),
+        loader=loader,
+        data_wait=waited / elapsed,
+        images_per_step=a_step,
+        steps=steps,
+        is_whole_step=True,
+    )
+
+
+def _stream(settings: PretrainSettings, images: ImageFolder, world: World) -> "closing[Stream]":
+    """Batches without an end."""
+    batches = build_batches(settings, images, world)
+    pin_memory = settings.dataset.pin_memory
+    return closing(
+        build_loader(batches, first_step=0, last_step=10**6, num_workers=num_workers(settings), pin_memory=pin_memory)
+    )
