@@ -21,11 +21,12 @@ from sltdino.pretraining.loop import num_workers, to_device
 from sltdino.pretraining.session import build_batches, build_trainer
 from sltdino.training.trainer import Trainer
 
-_SAMPLE = 256  # images decoded
+_SMALLEST_SAMPLE, _SAMPLE = 32, 256  # images decoded
 _FEWEST_STEPS, _MOST_STEPS = 2, 50
 _FIRST, _LOADER, _STEPS = 0.2, 0.15, 0.55
 """Shares of the time: to learn what a step costs, for the loader alone, and for both together."""
 _LEAST_STEPS = 4  # one to warm up and three to time, or the batch is made smaller
+_FEW_IMAGES, _MORE_IMAGES = 2, 8  # in the first steps; batch norm needs two
 _LOADER_BATCH = 8  # images are decoded in groups of so many
 
 
@@ -77,7 +78,7 @@ def decode_sample(images: ImageFolder, *, seed: int, seconds: float) -> Sample:
         except BadImage as error:
             bad[error.reason] += 1
             first_bad = first_bad or str(images.path(index))
-        if time.monotonic() > deadline:
+        if tried >= _SMALLEST_SAMPLE and time.monotonic() > deadline:
             break
     sizes.sort(key=lambda side: side[0] * side[1])
     sides = (sizes[0], sizes[len(sizes) // 2], sizes[-1]) if sizes else ()
@@ -98,15 +99,14 @@ def measure_speed(
     """
     keep_freed_memory()
     batch_size, passes = settings.dataset.batch_size, settings.optimizer.accumulate_steps
-    two = trial(settings, 2)
+    two = trial(settings, _FEW_IMAGES)
     trainer = build_trainer(two, images, plan(two, num_images=len(images), world_size=world.size), world)
-    an_image = _seconds_an_image(trainer, build_batches(two, images, world), world, seconds=_FIRST * seconds)
+    affordable = _affordable_images(trainer, settings, images, world, seconds=seconds)
     loader = _loader_rate(trial(settings, min(_LOADER_BATCH, batch_size)), images, world, seconds=_LOADER * seconds)
-    affordable = int(_STEPS * seconds / (_LEAST_STEPS * an_image))
     if affordable >= batch_size * passes and fits(batch_size):
         return _together(trainer, trial(settings, batch_size, passes), images, world, _STEPS * seconds, loader)
-    number = max(2, min(affordable, batch_size))
-    while number > 2 and not fits(number):
+    number = max(_FEW_IMAGES, min(affordable, batch_size))
+    while number > _FEW_IMAGES and not fits(number):
         number //= 2
     speed = _together(trainer, trial(settings, number), images, world, _STEPS * seconds, loader)
     return speed._replace(is_whole_step=number == batch_size * passes)
@@ -124,8 +124,22 @@ def trial(settings: PretrainSettings, batch_size: int, passes: int = 1) -> Pretr
     )
 
 
-def _seconds_an_image(trainer: Trainer, batches: BatchBuilder, world: World, *, seconds: float) -> float:
-    """Of the step alone, on two images; the first step warms up and does not count if there is time for another."""
+def _affordable_images(
+    trainer: Trainer, settings: PretrainSettings, images: ImageFolder, world: World, *, seconds: float
+) -> int:
+    """How many images a step may have, so that enough steps fit into the time: by steps of two and of eight images."""
+    share = _FIRST * seconds / 2
+    few = _step_seconds(trainer, build_batches(trial(settings, _FEW_IMAGES), images, world), world, seconds=share)
+    an_image, fixed = few / _FEW_IMAGES, 0.0
+    if len(images) >= _MORE_IMAGES and an_image * _MORE_IMAGES < share:
+        more = _step_seconds(trainer, build_batches(trial(settings, _MORE_IMAGES), images, world), world, seconds=share)
+        an_image = max((more - few) / (_MORE_IMAGES - _FEW_IMAGES), 0.1 * more / _MORE_IMAGES)  # noise may invert them
+        fixed = max(0.0, more - _MORE_IMAGES * an_image)
+    return int((_STEPS * seconds / _LEAST_STEPS - fixed) / an_image)
+
+
+def _step_seconds(trainer: Trainer, batches: BatchBuilder, world: World, *, seconds: float) -> float:
+    """Of the step alone, the best of three; the first step warms up and does not count if there is time for another."""
     batch = to_device(batches[0], world.device)
     taken, end = float("inf"), time.perf_counter() + seconds
     for number in range(4):
@@ -135,7 +149,7 @@ def _seconds_an_image(trainer: Trainer, batches: BatchBuilder, world: World, *, 
         taken = now - start if number < 2 else min(taken, now - start)
         if now > end:
             break
-    return taken / 2
+    return taken
 
 
 def _loader_rate(settings: PretrainSettings, images: ImageFolder, world: World, *, seconds: float) -> float:

@@ -173,7 +173,8 @@ class _Preview:
         memory = memory_of(settings.dataset.batch_size)
         outputs = tuple(output_files(settings, size, steps, out))
         speed = None
-        if steps.total_steps and sample.num_bad < sample.tried and not self.start.finished and fits(2):
+        can_run = not self.errors and steps.total_steps and sample.num_bad < sample.tried
+        if can_run and not self.start.finished and fits(2):
             self.reporter.say(f"dry run: timing the loader and a few steps, about {seconds:.0f} s")
             with Collected(self.errors):
                 speed = measure_speed(settings, images, world, seconds=seconds, fits=fits)

@@ -91,10 +91,12 @@ class DryRun(NamedTuple):
 def facts(result: DryRun) -> dict[str, Any]:
     """The whole result as JSON knows it: a horizon without end is null."""
     settings = result.settings.model_dump(mode="json")
-    plain: dict[str, Any] = _plain(result._replace(errors=())._asdict() | {"settings": settings})
-    return plain | {
-        "errors": [{"code": error.code, "exit_code": error.exit_code, "message": str(error)} for error in result.errors]
-    }
+    plain: dict[str, Any] = _plain(result._asdict() | {"settings": settings, "errors": ()})
+    if result.forecast is not None:
+        memory = result.forecast.memory
+        plain["forecast"]["memory"] |= {"host": memory.host, "device": memory.device}
+    errors = [{"code": error.code, "exit_code": error.exit_code, "message": str(error)} for error in result.errors]
+    return plain | {"errors": errors}
 
 
 def _plain(value: Any) -> Any:

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sltdino.core.settings_schema import BY_KEY, flatten, printable
+from sltdino.pretraining.estimates import OutputFile
 from sltdino.pretraining.measured import Sample, Speed
 from sltdino.pretraining.preview_facts import DryRun, Forecast, Images, Machine, Start
 
 _WIDTH, _COLUMN = 80, 12
+_GLUE = "\0"  # a blank at which no line ends
 _NAMES = {"start": "statistics of the first images", "evaluation": "k-NN", "batches": "batches", "cache": "images"}
 _STARVED = 0.1
 """Share of the time that a step waits for data, above which the loader is the limit."""
@@ -45,9 +47,10 @@ def _rows(title: str, *texts: str) -> list[str]:
 
 def _wrapped(text: str, *, indent: str) -> list[str]:
     hanging = indent + "  " if indent.strip() == "" and len(indent) < _COLUMN else indent
-    return textwrap.wrap(
+    lines = textwrap.wrap(
         text, _WIDTH, initial_indent=indent, subsequent_indent=hanging, break_long_words=False, break_on_hyphens=False
     )
+    return [line.replace(_GLUE, " ") for line in lines]
 
 
 def _start(start: Start, out: Path) -> Iterator[str]:
@@ -65,7 +68,8 @@ def _start(start: Start, out: Path) -> Iterator[str]:
 
 def _machine(machine: Machine) -> str:
     return (
-        f"{machine.device}, {machine.threads} threads, {machine.workers} loader workers, {machine.precision}; "
+        f"{machine.device}, {_count(machine.threads, 'thread')}, {_count(machine.workers, 'loader worker')}, "
+        f"{machine.precision}; "
         f"{_size(machine.free_memory)} of memory and {_size(machine.free_disk)} of disk are free"
     )
 
@@ -94,8 +98,8 @@ def _forecast(result: DryRun, forecast: Forecast) -> list[str]:
     return [
         *_rows(
             "length",
-            f"{settings.epochs:,} epochs of {steps.steps_per_epoch:,} steps of {steps.images_per_step:,} images: "
-            f"{steps.total_steps:,} steps",
+            f"{_count(settings.epochs, 'epoch')} of {_count(steps.steps_per_epoch, 'step')} of {_count(steps.images_per_step, 'image')}: "
+            f"{_count(steps.total_steps, 'step')}",
             f"the teacher averages over {horizon:,.0f} steps at the start{share}",
         ),
         *_rows(
@@ -106,14 +110,14 @@ def _forecast(result: DryRun, forecast: Forecast) -> list[str]:
             f"({crops.num_global_crops} global and {crops.num_local_crops} local crops)",
         ),
         *_rows("memory", *_memory(result, forecast)),
-        *_rows("speed", *_speed(forecast)),
+        *_rows("speed", *_speed(result, forecast)),
         *_rows("time", _time(forecast)),
         *_rows(
             "disk",
             f"{_size(forecast.disk_bytes)} at most: four checkpoints of {_size(size.checkpoint_bytes)} while one is "
             "being written, metrics, exports",
         ),
-        *_files(forecast),
+        *_files(result, forecast),
     ]
 
 
@@ -129,15 +133,21 @@ def _memory(result: DryRun, forecast: Forecast) -> Iterator[str]:
         yield "it is largest at the start, while the patch embedding is fitted to the images"
 
 
-def _speed(forecast: Forecast) -> Iterator[str]:
+def _speed(result: DryRun, forecast: Forecast) -> Iterator[str]:
     speed = forecast.speed
     if speed is None:
-        yield "not measured"
+        yield _unmeasured(result)
         return
     yield f"{_rate(speed.together)} images/s, timed on {speed.steps} steps of {speed.images_per_step} images"
     if not speed.is_whole_step:
         yield f"(a whole step of {forecast.plan.images_per_step} would take too long or too much memory to try)"
     yield f"the step alone {_rate(speed.step)}, the loader alone {_rate(speed.loader)} images/s; {_loading(speed)}"
+
+
+def _unmeasured(result: DryRun) -> str:
+    if result.errors:
+        return "not measured: the run cannot start"
+    return "not measured: " + ("nothing is left to do" if result.start.finished else "two images a step do not fit")
 
 
 def _loading(speed: Speed) -> str:
@@ -156,12 +166,17 @@ def _time(forecast: Forecast) -> str:
     return f"about {whole} to the end, {span(forecast.evaluation_seconds)} of it for k-NN"
 
 
-def _files(forecast: Forecast) -> list[str]:
-    rows = []
-    for file in forecast.files:
-        size = f" ({_size(file.num_bytes)})" if file.num_bytes > 1e6 else ""
-        rows.append(f"{file.path}{size}: {file.note}")
-    return _rows("writes", *rows)
+def _files(result: DryRun, forecast: Forecast) -> list[str]:
+    out = result.output_dir
+    inside = [file for file in forecast.files if file.path.parent == out]
+    outside = [file for file in forecast.files if file.path.parent != out]
+    rows = [f"in {out}:", *(_file(file, file.path.name) for file in inside)]
+    return _rows("writes", *rows, *(_file(file, str(file.path)) for file in outside))
+
+
+def _file(file: OutputFile, name: str) -> str:
+    size = f" ({_size(file.num_bytes)})" if file.num_bytes > 1e6 else ""
+    return f"{name}{size}: {file.note}"
 
 
 def _settled(result: DryRun) -> Iterator[str]:
@@ -193,7 +208,11 @@ def span(seconds: float) -> str:
 
 
 def _size(num_bytes: float) -> str:
-    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:,.0f} MB"
+    return f"{num_bytes / 1e9:.1f}{_GLUE}GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:,.0f}{_GLUE}MB"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
 def _rate(value: float) -> str:
