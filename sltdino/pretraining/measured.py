@@ -27,6 +27,7 @@ _FIRST, _LOADER, _STEPS = 0.2, 0.15, 0.55
 """Shares of the time: to learn what a step costs, for the loader alone, and for both together."""
 _LEAST_STEPS = 4  # one to warm up and three to time, or the batch is made smaller
 _FEW_IMAGES, _MORE_IMAGES = 2, 8  # in the first steps; batch norm needs two
+_MOST_LOADED = 256  # images, to know the loader
 _LOADER_BATCH = 8  # images are decoded in groups of so many
 
 
@@ -159,7 +160,7 @@ def _loader_rate(settings: PretrainSettings, images: ImageFolder, world: World, 
         for _ in range(max(1, workers)):
             next(stream)
         start, number = time.perf_counter(), 0
-        while number == 0 or time.perf_counter() - start < seconds:
+        while number == 0 or (number < _MOST_LOADED and time.perf_counter() - start < seconds):
             for _ in range(max(1, workers)):
                 next(stream)
                 number += few

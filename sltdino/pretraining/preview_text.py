@@ -98,8 +98,8 @@ def _forecast(result: DryRun, forecast: Forecast) -> list[str]:
     return [
         *_rows(
             "length",
-            f"{_count(settings.epochs, 'epoch')} of {_count(steps.steps_per_epoch, 'step')} of {_count(steps.images_per_step, 'image')}: "
-            f"{_count(steps.total_steps, 'step')}",
+            f"{_count(settings.epochs, 'epoch')} of {_count(steps.steps_per_epoch, 'step')} of "
+            f"{_count(steps.images_per_step, 'image')}: {_count(steps.total_steps, 'step')}",
             f"the teacher averages over {horizon:,.0f} steps at the start{share}",
         ),
         *_rows(
