@@ -21,7 +21,7 @@ no queue and 2 · 2,048 rows on 65,536 prototypes (1/16), or 2 · 3,072 on 131,0
 on 65,536 is 1/32. What is below every published recipe is warned of, whatever the number of images.
 """
 _DAY = 86_400.0
-_FULL = 0.9  # of the free memory
+_FULL = 0.9  # of the free memory; the estimate is known to be a tenth too low
 
 
 class Advice(NamedTuple):

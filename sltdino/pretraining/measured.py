@@ -104,12 +104,15 @@ def measure_speed(
     trainer = build_trainer(two, images, plan(two, num_images=len(images), world_size=world.size), world)
     affordable = _affordable_images(trainer, settings, images, world, seconds=seconds)
     loader = _loader_rate(trial(settings, min(_LOADER_BATCH, batch_size)), images, world, seconds=_LOADER * seconds)
+    seconds *= _STEPS
     if affordable >= batch_size * passes and fits(batch_size):
-        return _together(trainer, trial(settings, batch_size, passes), images, world, _STEPS * seconds, loader)
+        return _together(trainer, trial(settings, batch_size, passes), images, world, seconds=seconds, loader=loader)
     number = max(_FEW_IMAGES, min(affordable, batch_size))
     while number > _FEW_IMAGES and not fits(number):
         number //= 2
-    speed = _together(trainer, trial(settings, number), images, world, _STEPS * seconds, loader)
+    if affordable < _FEW_IMAGES:
+        seconds = 0.0
+    speed = _together(trainer, trial(settings, number), images, world, seconds=seconds, loader=loader)
     return speed._replace(is_whole_step=number == batch_size * passes)
 
 
@@ -168,17 +171,21 @@ def _loader_rate(settings: PretrainSettings, images: ImageFolder, world: World, 
 
 
 def _together(
-    trainer: Trainer, settings: PretrainSettings, images: ImageFolder, world: World, seconds: float, loader: float
+    trainer: Trainer, settings: PretrainSettings, images: ImageFolder, world: World, *, seconds: float, loader: float
 ) -> Speed:
-    """Both as in a run. What the workers made before the first step counts for nothing, as far as the time allows."""
+    """Both as in a run. What the workers made before the first step counts for nothing, as far as the time allows.
+
+    With no `seconds`, where even a step of two images takes long, one step is timed and none is spent on warming up.
+    """
     ready, warm, steps, waited = 2 * num_workers(settings) + 1, 0, 0, 0.0
+    fewest = _FEWEST_STEPS if seconds else 1
     begun = time.perf_counter()
     with _stream(settings, images, world) as stream:
-        while warm == 0 or (warm < ready and time.perf_counter() - begun < seconds / 3):
+        while warm < ready and ((seconds and not warm) or time.perf_counter() - begun < seconds / 3):
             trainer.step(to_device(next(stream), world.device))
             warm += 1
         begun = before = time.perf_counter()
-        while steps < _FEWEST_STEPS or (steps < _MOST_STEPS and before - begun < seconds * 2 / 3):
+        while steps < fewest or (steps < _MOST_STEPS and before - begun < seconds * 2 / 3):
             loaded = next(stream)
             waited += time.perf_counter() - before
             trainer.step(to_device(loaded, world.device))  # it waits for the device
