@@ -41,8 +41,9 @@ def export_paths(settings: PretrainSettings, run: Path) -> list[Path]:
 
 
 def export_warning(settings: PretrainSettings) -> str:
-    """What a later export to SLT would be refused for; empty where it would not."""
-    return _NO_REGISTERS if settings.vit.registers else ""
+    """What a later export to SLT would be refused for; empty where nothing is, or where one is refused now."""
+    is_asked_for = settings.export_backbone is not None or settings.export_checkpoint
+    return _NO_REGISTERS if settings.vit.registers and not is_asked_for else ""
 
 
 def export_problems(settings: PretrainSettings, run: Path) -> list[SltDinoError]:
