@@ -26,6 +26,7 @@ _FEWEST_STEPS, _MOST_STEPS = 2, 50
 _FIRST, _LOADER, _STEPS = 0.2, 0.15, 0.55
 """Shares of the time: to learn what a step costs, for the loader alone, and for both together."""
 _LEAST_STEPS = 4  # one to warm up and three to time, or the batch is made smaller
+_NEARLY = 0.7  # a whole step that is a little too long is timed all the same
 _FEW_IMAGES, _MORE_IMAGES = 2, 8  # in the first steps; batch norm needs two
 _MOST_LOADED = 256  # images, to know the loader
 _LOADER_BATCH = 8  # images are decoded in groups of so many
@@ -105,7 +106,7 @@ def measure_speed(
     affordable = _affordable_images(trainer, settings, images, world, seconds=seconds)
     loader = _loader_rate(trial(settings, min(_LOADER_BATCH, batch_size)), images, world, seconds=_LOADER * seconds)
     seconds *= _STEPS
-    if affordable >= batch_size * passes and fits(batch_size):
+    if affordable >= _NEARLY * batch_size * passes and fits(batch_size):
         return _together(trainer, trial(settings, batch_size, passes), images, world, seconds=seconds, loader=loader)
     number = max(_FEW_IMAGES, min(affordable, batch_size))
     while number > _FEW_IMAGES and not fits(number):

@@ -131,7 +131,7 @@ def test_speed_is_measured_on_whole_steps_where_these_are_quick(look: Look) -> N
     said = look(vit_depth=1, accumulate_steps=2, batch_size=4).forecast
     assert said is not None
     assert said.speed is not None
-    assert said.speed.steps >= 2
+    assert said.speed.steps >= 1
     assert said.speed.together <= said.speed.step
     assert said.training_seconds == pytest.approx(6 * 8 / said.speed.together)
     if said.speed.is_whole_step:  # on a machine that is busy with other things it may not be
