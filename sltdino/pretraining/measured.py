@@ -101,16 +101,16 @@ def measure_speed(
     """
     keep_freed_memory()
     batch_size, passes = settings.dataset.batch_size, settings.optimizer.accumulate_steps
-    two = trial(settings, _FEW_IMAGES)
-    trainer = build_trainer(two, images, plan(two, num_images=len(images), world_size=world.size), world)
+    steps = plan(settings, num_images=len(images), world_size=world.size)
+    trainer = build_trainer(trial(settings, batch_size), images, steps, world)
     affordable = _affordable_images(trainer, settings, images, world, seconds=seconds)
     loader = _loader_rate(trial(settings, min(_LOADER_BATCH, batch_size)), images, world, seconds=_LOADER * seconds)
     seconds *= _STEPS
     if affordable >= _NEARLY * batch_size * passes and fits(batch_size):
         return _together(trainer, trial(settings, batch_size, passes), images, world, seconds=seconds, loader=loader)
-    number = max(_FEW_IMAGES, min(affordable, batch_size))
+    number = max(min(_FEW_IMAGES, len(images)), min(affordable, batch_size))
     while number > _FEW_IMAGES and not fits(number):
-        number //= 2
+        number = max(_FEW_IMAGES, number // 2)
     if affordable < _FEW_IMAGES:
         seconds = 0.0
     speed = _together(trainer, trial(settings, number), images, world, seconds=seconds, loader=loader)
@@ -133,12 +133,12 @@ def _affordable_images(
     trainer: Trainer, settings: PretrainSettings, images: ImageFolder, world: World, *, seconds: float
 ) -> int:
     """How many images a step may have, so that enough steps fit into the time: by steps of two and of eight images."""
-    share = _FIRST * seconds / 2
-    few = _step_seconds(trainer, build_batches(trial(settings, _FEW_IMAGES), images, world), world, seconds=share)
-    an_image, fixed = few / _FEW_IMAGES, 0.0
+    share, number = _FIRST * seconds / 2, min(_FEW_IMAGES, len(images))
+    few = _step_seconds(trainer, build_batches(trial(settings, number), images, world), world, seconds=share)
+    an_image, fixed = few / number, 0.0
     if len(images) >= _MORE_IMAGES and an_image * _MORE_IMAGES < share:
         more = _step_seconds(trainer, build_batches(trial(settings, _MORE_IMAGES), images, world), world, seconds=share)
-        an_image = max((more - few) / (_MORE_IMAGES - _FEW_IMAGES), 0.1 * more / _MORE_IMAGES)  # noise may invert them
+        an_image = max((more - few) / (_MORE_IMAGES - number), 0.1 * more / _MORE_IMAGES)  # noise may invert them
         fixed = max(0.0, more - _MORE_IMAGES * an_image)
     return int((_STEPS * seconds / _LEAST_STEPS - fixed) / an_image)
 
@@ -182,15 +182,18 @@ def _together(
     fewest = _FEWEST_STEPS if seconds else 1
     begun = time.perf_counter()
     with _stream(settings, images, world) as stream:
+        loaded = next(stream)  # to start the workers is no part of a step's time
         while warm < ready and ((seconds and not warm) or time.perf_counter() - begun < seconds / 3):
-            trainer.step(to_device(next(stream), world.device))
+            trainer.step(to_device(loaded, world.device))
+            loaded = next(stream)
             warm += 1
         begun = before = time.perf_counter()
         while steps < fewest or (steps < _MOST_STEPS and before - begun < seconds * 2 / 3):
-            loaded = next(stream)
-            waited += time.perf_counter() - before
             trainer.step(to_device(loaded, world.device))  # it waits for the device
+            asked = time.perf_counter()
+            loaded = next(stream)
             before = time.perf_counter()
+            waited += before - asked
             steps += 1
     elapsed = max(before - begun, 1e-9)
     a_step = settings.dataset.batch_size * settings.optimizer.accumulate_steps

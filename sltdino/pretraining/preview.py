@@ -35,6 +35,7 @@ from sltdino.pretraining.start import (
     check_output_dir,
     continuation,
     folder_problems,
+    out_of_memory_said,
     output_dir,
     overwrites,
 )
@@ -140,9 +141,10 @@ class _Preview:
         return 0
 
     def _check_disk(self, out: Path, size: Size) -> None:
-        freed = sum(path.lstat().st_size for path in self.start.removes if path.lstat().st_nlink == 1)
+        found = [path.lstat() for path in self.start.removes]
+        freed = {(file.st_dev, file.st_ino): file.st_size for file in found}  # two checkpoints may be one file
         with Collected(self.errors):
-            files.check_free_space(out, COPIES * size.checkpoint_bytes - freed)
+            files.check_free_space(out, COPIES * size.checkpoint_bytes - sum(freed.values()))
 
     def _check_exports(self, out: Path) -> None:
         self.errors += export_problems(self.settings, out)
@@ -176,7 +178,7 @@ class _Preview:
         can_run = not self.errors and steps.total_steps and sample.num_bad < sample.tried
         if can_run and not self.start.finished and fits(2):
             self.reporter.say(f"dry run: timing the loader and a few steps, about {seconds:.0f} s")
-            with Collected(self.errors):
+            with Collected(self.errors), out_of_memory_said():
                 speed = measure_speed(settings, images, world, seconds=seconds, fits=fits)
         left = (steps.total_steps - self.start.step) * steps.images_per_step
         training = evaluation = None

@@ -13,13 +13,13 @@ from sltdino.core.run_files import PARAMS, LoadedCheckpoint, load_checkpoint, re
 from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_files import LoadedSettings, load_settings
 from sltdino.core.signals import StopRequest
-from sltdino.errors import ResourceError, SltDinoError, StoppedError
+from sltdino.errors import SltDinoError, StoppedError
 from sltdino.pretraining.finish import check_exports, write_exports
 from sltdino.pretraining.loop import Loop
 from sltdino.pretraining.params import run_params
 from sltdino.pretraining.progress import Reporter, Silent, duration
 from sltdino.pretraining.session import COPIES, Session, build_session, checkpoint_bytes
-from sltdino.pretraining.start import asked_for, continuation, output_dir, overwrites, scan_images
+from sltdino.pretraining.start import asked_for, continuation, out_of_memory_said, output_dir, overwrites, scan_images
 
 
 class RunSummary(NamedTuple):
@@ -190,7 +190,8 @@ def _outcome(summary: RunSummary) -> str:
 def _recorded(run: RunDir) -> Iterator[None]:
     """Leave the end of a run that fails in status.json."""
     try:
-        yield
+        with out_of_memory_said():
+            yield
     except StoppedError as error:
         _leave(run, error, "stopped", error.exit_code, str(error))
         raise
@@ -198,12 +199,8 @@ def _recorded(run: RunDir) -> Iterator[None]:
         _leave(run, error, "failed", error.exit_code, str(error))
         raise
     except BaseException as error:
-        if not _is_out_of_memory(error):
-            _leave(run, error, "failed", 1, f"{type(error).__name__}: {error}")
-            raise
-        full = ResourceError("out of memory: use a smaller --batch-size with --accumulate-steps, or smaller crops")
-        _leave(run, full, "failed", full.exit_code, str(full))
-        raise full from error
+        _leave(run, error, "failed", 1, f"{type(error).__name__}: {error}")
+        raise
 
 
 def _leave(run: RunDir, error: BaseException, state: State, exit_code: int, message: str) -> None:
@@ -211,11 +208,6 @@ def _leave(run: RunDir, error: BaseException, state: State, exit_code: int, mess
         run.write_status(state, exit_code=exit_code, message=message)
     except SltDinoError as second:  # on a full disk, what happened first is what the user must hear
         error.add_note(f"status.json does not say so: {second}")
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    said = ("out of memory", "can't allocate memory", "not enough memory")
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(s in str(error) for s in said))
 
 
 def _announce(session: Session, run: RunDir, reporter: Reporter) -> None:

@@ -1,6 +1,7 @@
 """What a run starts from: an earlier checkpoint or none, its images, and the settings that changed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from sltdino.core.run_files import (
 )
 from sltdino.core.settings import PretrainSettings
 from sltdino.data.image_folder import ImageFolder, scan
-from sltdino.errors import MissingInputError, RunFolderError, RunInUseError, SettingsError, SltDinoError
+from sltdino.errors import MissingInputError, ResourceError, RunFolderError, RunInUseError, SettingsError, SltDinoError
 from sltdino.pretraining.progress import Reporter
 
 
@@ -135,6 +136,19 @@ class Collected:
         if isinstance(error, SltDinoError):
             self._problems.append(error)
         return isinstance(error, SltDinoError)
+
+
+@contextmanager
+def out_of_memory_said() -> Iterator[None]:
+    """Turn what torch and Python raise when the memory is full into the error that says what to do."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        said = ("out of memory", "can't allocate memory", "not enough memory")
+        if isinstance(error, RuntimeError) and not any(text in str(error) for text in said):
+            raise
+        advice = "use a smaller --batch-size with --accumulate-steps, or smaller crops"
+        raise ResourceError(f"out of memory: {advice}") from error
 
 
 def folder_problems(out: Path, settings: PretrainSettings, *, resuming: bool) -> list[SltDinoError]:

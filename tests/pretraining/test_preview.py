@@ -138,6 +138,14 @@ def test_speed_is_measured_on_whole_steps_where_these_are_quick(look: Look) -> N
         assert said.speed.images_per_step == 8
 
 
+def test_a_single_image_is_enough_where_it_is_for_a_run(look: Look, tmp_path: Path, draw: Any) -> None:
+    said = look(images=draw(tmp_path / "one", 1), batch_size=1, head_batch_norm=False)
+    assert said.errors == ()
+    assert said.forecast is not None
+    assert said.forecast.speed is not None
+    assert said.forecast.speed.images_per_step == 1
+
+
 def test_a_run_that_would_go_on_is_measured_from_where_it_is(look: Look, finished: Path) -> None:
     said = look("finished", resume="auto", epochs=4)
     assert [type(error).__name__ for error in said.errors] == ["ChangeRefusedError"]
