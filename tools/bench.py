@@ -23,12 +23,11 @@ from sltdino.core.auto import settle
 from sltdino.core.distributed import World
 from sltdino.core.memory import keep_freed_memory
 from sltdino.core.settings import PretrainSettings
-from sltdino.core.settings_base import known
 from sltdino.data.image_folder import scan
 from sltdino.data.loader import build_loader
 from sltdino.data.synthetic import write_demo_crops
-from sltdino.objectives.algorithms import masks_patches
-from sltdino.pretraining.session import Session, build_session
+from sltdino.models.cost import step_flops, step_shape
+from sltdino.pretraining.session import Session, build_session, masked_share
 from sltdino.types import Batch
 
 CASES: dict[str, dict[str, Any]] = {
@@ -54,33 +53,6 @@ class Figure(NamedTuple):
     median: float
     smallest: float
     largest: float
-
-
-def step_flops(settings: PretrainSettings, *, masked_share: float) -> float:
-    """Floating-point operations of one step per image: 2 for each multiply-add of a matrix product, attention included.
-
-    A token costs 2·(4D² + 2D·hidden) in a block and 4·L·D for its attention over L tokens. The backward pass costs
-    twice the forward one, but once for the patch embedding, whose input needs no gradient. The student sees every crop,
-    forward and backward; the teacher the two global ones, forward.
-    """
-    vit, crops, head = settings.vit, settings.augmentation, settings.head
-    width, hidden = known(vit.embed_dim), int(known(vit.embed_dim) * vit.mlp_ratio)
-    h, b = known(head.hidden_dim), head.bottleneck_dim
-    row = 2 * (width * h + h * h + h * b + b * known(head.out_dim))
-
-    def crop(size: int, *, passes: int, scored: float) -> float:
-        """`passes` is 1 forward, or 3 with the backward; `scored` tokens go through the head."""
-        patches = (size // vit.patch_size) ** 2
-        tokens = patches + 1 + vit.registers
-        blocks = known(vit.depth) * tokens * (2 * (4 * width**2 + 2 * width * hidden) + 4 * tokens * width)
-        embedding = 2 * patches * 3 * vit.patch_size**2 * width
-        return passes * (blocks + scored * row) + (2 if passes == 3 else 1) * embedding
-
-    scored = 1 + masked_share * (crops.image_size // vit.patch_size) ** 2
-    teacher = 2 * crop(crops.image_size, passes=1, scored=scored)
-    student = 2 * crop(crops.image_size, passes=3, scored=scored)
-    local = crop(known(crops.local_crop_size), passes=3, scored=1)
-    return teacher + student + known(crops.num_local_crops) * local
 
 
 def matmul_rate() -> float:
@@ -114,8 +86,8 @@ class Bench:
         settings = settle(PretrainSettings.model_validate(values), num_images=len(images)).settings
         self.session: Session = build_session(settings, images, World())
         self.batch_size = settings.dataset.batch_size
-        share = settings.loss.patch_mask_ratio * settings.loss.patch_mask_prob if masks_patches(algorithm) else 0.0
-        self.flops = step_flops(settings, masked_share=share) * self.batch_size
+        shape = step_shape(settings.vit, settings.head, settings.augmentation)
+        self.flops = step_flops(shape, masked_share=masked_share(settings)) * self.batch_size
         self.fixed: tuple[Batch, ...] = self.session.batches[0].batches
         self.stream = build_loader(self.session.batches, first_step=0, last_step=10**6, num_workers=NUM_WORKERS)
 

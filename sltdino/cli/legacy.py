@@ -52,7 +52,7 @@ def translate(argv: Sequence[str]) -> list[str]:
 
 def _lengths() -> dict[str, int | None]:
     """How many values each flag takes; None for any number."""
-    switches = ("--help", "--debug", "--print-config", "--quiet", "-q", "--verbose", "-v")
+    switches = ("--help", "--debug", "--dry-run", "--json", "--print-config", "--quiet", "-q", "--verbose", "-v")
     lengths: dict[str, int | None] = {"--config": 1, "--set": 1, **dict.fromkeys(switches, 0)}
     for leaf in LEAVES:
         lengths[leaf.flag] = 0 if leaf.is_switch else leaf.length

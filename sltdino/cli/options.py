@@ -41,18 +41,19 @@ def takes_settings(
     shown, because the values come from elsewhere. Fields whose keys are in `without` get no flag.
     """
     leaves = {_parameter_name(leaf): leaf for leaf in LEAVES if leaf.key not in without}
+    own = [parameter for parameter in inspect.signature(command).parameters.values() if parameter.name != "typed"]
+    known = {leaf.flag for leaf in LEAVES} | {name for parameter in own for name in _spellings(parameter)}
 
     @functools.wraps(command)
     def wrapper(**values: Any) -> None:
         files, sets = values.pop("config"), values.pop("set")
         flags = {leaf.key: value for name, leaf in leaves.items() if _is_typed(value := values.pop(name))}
-        _refuse_swallowed_flags(flags)
+        _refuse_swallowed_flags(flags, known)
         quiet, verbose = values.pop("quiet"), values.pop("verbose")
         if quiet and verbose:
             raise SettingsError("--quiet and --verbose: choose one of them")
         command(Typed(tuple(files or ()), tuple(sets or ()), flags, quiet, verbose), **values)
 
-    own = [parameter for parameter in inspect.signature(command).parameters.values() if parameter.name != "typed"]
     parameters = [
         *(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own),
         _parameter(
@@ -88,9 +89,16 @@ def _is_typed(value: Any) -> bool:
     return value is not None and value != []
 
 
-def _refuse_swallowed_flags(flags: dict[str, Any]) -> None:
+def _spellings(parameter: inspect.Parameter) -> list[str]:
+    """What a command's own option is called, where it says so."""
+    named: list[object] = []
+    for marker in parameter.annotation.__metadata__:
+        named += [marker.default, *(marker.param_decls or ())]  # inside Annotated, Typer keeps the first as the default
+    return [name for name in named if isinstance(name, str) and name.startswith("--")]
+
+
+def _refuse_swallowed_flags(flags: dict[str, Any], known: Collection[str]) -> None:
     """`--train-dir --epochs 5` would otherwise train on a folder named `--epochs`."""
-    known = {leaf.flag for leaf in LEAVES}
     problems = []
     for leaf in LEAVES:
         value = flags.get(leaf.key)

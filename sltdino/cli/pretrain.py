@@ -7,7 +7,7 @@ import typer
 
 from sltdino.cli.help import PlainCommand, PlainGroup, show_help_without_command
 from sltdino.cli.options import BARE_PRINT_CONFIG, Typed, takes_settings
-from sltdino.cli.training import show
+from sltdino.cli.training import show, show_dry_run
 from sltdino.core.settings_files import load_settings
 from sltdino.core.settings_presets import STREAMS
 from sltdino.core.settings_text import settings_json, settings_toml
@@ -19,12 +19,16 @@ app.callback(invoke_without_command=True)(show_help_without_command)
 def _command(stream: str) -> Callable[..., None]:
     def pretrain(
         typed: Typed,
+        dry_run: Annotated[
+            bool, typer.Option("--dry-run", help="Check, estimate and time the run; write nothing.")
+        ] = False,
         print_config: Annotated[
             Literal["toml", "json"] | None,
             typer.Option(
                 BARE_PRINT_CONFIG, metavar="[=toml|json]", help="Print every setting with its origin, and stop."
             ),
         ] = None,
+        as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     ) -> None:
         settings, origins = load_settings(stream, files=typed.files, sets=typed.sets, flags=typed.flags)
 
@@ -33,14 +37,20 @@ def _command(stream: str) -> Callable[..., None]:
         if print_config is not None:
             planned = pretraining.planned_settings(settings, origins=origins)
             typer.echo(settings_json(planned) if print_config == "json" else settings_toml(planned), nl=False)
-            return
-        show(
-            lambda reporter: pretraining.pretrain(
-                settings, origins=origins, config_files=typed.files, reporter=reporter
-            ),
-            quiet=typed.quiet,
-            verbose=typed.verbose,
-        )
+        elif dry_run:
+            show_dry_run(
+                lambda reporter: pretraining.dry_run(settings, origins=origins, reporter=reporter),
+                typed,
+                as_json=as_json,
+            )
+        else:
+            show(
+                lambda reporter: pretraining.pretrain(
+                    settings, origins=origins, config_files=typed.files, reporter=reporter
+                ),
+                typed,
+                as_json=as_json,
+            )
 
     return takes_settings(pretrain, stream=stream)
 

@@ -26,6 +26,7 @@ def resume(
     fallback: Annotated[
         bool, typer.Option("--fallback", help="Continue from the previous checkpoint when the last one is damaged.")
     ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Continue a run exactly where its last checkpoint is.
 
@@ -46,6 +47,6 @@ def resume(
             fallback=fallback,
             reporter=reporter,
         ),
-        quiet=typed.quiet,
-        verbose=typed.verbose,
+        typed,
+        as_json=as_json,
     )

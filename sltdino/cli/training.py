@@ -1,22 +1,40 @@
-"""What `pretrain` and `resume` share: progress on stderr, the run folder on stdout."""
+"""What `pretrain` and `resume` share: progress on stderr, the run folder or the result as JSON on stdout."""
 
 import contextlib
+import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from sltdino.cli.options import Typed
 from sltdino.core.settings_schema import printable
 
 if TYPE_CHECKING:
-    from sltdino.pretraining import RunSummary
+    from sltdino.pretraining import DryRun, RunSummary
     from sltdino.pretraining.progress import Reporter
 
 
-def show(train: "Callable[[Reporter], RunSummary]", *, quiet: bool = False, verbose: bool = False) -> None:
-    """Train with progress on the terminal, then print where the run is."""
+def show(train: "Callable[[Reporter], RunSummary]", typed: Typed, *, as_json: bool) -> None:
+    """Train with progress on the terminal, then print where the run is, or how it ended."""
     from sltdino.pretraining.progress import reporter_for_terminal
 
-    with contextlib.closing(reporter_for_terminal(quiet=quiet, verbose=verbose)) as reporter:
+    with contextlib.closing(reporter_for_terminal(quiet=typed.quiet, verbose=typed.verbose)) as reporter:
         summary = train(reporter)
-    typer.echo(printable(str(summary.run_dir)))
+    typer.echo(_json(summary._asdict()) if as_json else printable(str(summary.run_dir)))
+
+
+def show_dry_run(look: "Callable[[Reporter], DryRun]", typed: Typed, *, as_json: bool) -> None:
+    """Print what a run would do, then fail as it would."""
+    from sltdino.pretraining import preview_facts, preview_text
+    from sltdino.pretraining.progress import reporter_for_terminal
+
+    with contextlib.closing(reporter_for_terminal(quiet=typed.quiet, verbose=typed.verbose)) as reporter:
+        result = look(reporter)
+    typer.echo(_json(preview_facts.facts(result)) if as_json else preview_text.render(result))
+    for error in result.errors:
+        raise error
+
+
+def _json(values: dict[str, Any]) -> str:
+    return json.dumps(values, indent=2, allow_nan=False, default=str)

@@ -173,6 +173,40 @@ def probe(folder: Path) -> bool:
             second.unlink(missing_ok=True)
 
 
+def check_free_space(folder: Path, bytes_needed: int) -> None:
+    """Raise StorageError unless so many bytes are free on the disk of `folder`, which may be still to be made."""
+    free = free_space(folder)
+    if free < bytes_needed:
+        raise StorageError(
+            f"{folder}: {bytes_needed / 1e9:.2f} GB are needed and {free / 1e9:.2f} GB are free; "
+            "free some space or choose another --output-dir"
+        )
+
+
+def free_space(folder: Path) -> int:
+    """Bytes free on the disk of `folder`, or of its first parent that exists."""
+    with os_errors(folder, reading=True):
+        return shutil.disk_usage(_existing(folder)).free
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse a folder that could not be made or written to, by its permissions alone: `probe` knows, but writes.
+
+    Raises:
+        CannotCreateError: naming what stands in the way.
+    """
+    existing = _existing(folder)
+    if not existing.is_dir():
+        raise CannotCreateError(f"{folder}: cannot be created ({existing} is not a folder); choose another one")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise CannotCreateError(f"{folder}: cannot be created ({existing} cannot be written to); choose another one")
+
+
+def _existing(folder: Path) -> Path:
+    """The folder itself or the first of its parents that exists, in whatever form."""
+    return next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+
+
 def _os_error_behind(error: BaseException | None) -> OSError | None:
     while error is not None:
         if isinstance(error, OSError):

@@ -1,6 +1,5 @@
 """The folder of a run: everything the first process writes about it."""
 
-import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -12,7 +11,7 @@ from sltdino.core.json_files import JsonLines, JsonLinesReader
 from sltdino.core.lock import FolderLock
 from sltdino.core.run_files import DEFAULT_NAMES, LoadedCheckpoint
 from sltdino.core.settings import CheckpointSettings
-from sltdino.errors import CheckpointError, MissingInputError, RunFolderError, StorageError
+from sltdino.errors import CheckpointError, MissingInputError, RunFolderError
 
 State = Literal["running", "done", "stopped", "failed"]
 _NO_HARD_LINKS = "the file system has no hard links: checkpoints are copied, which takes time and space"
@@ -105,13 +104,7 @@ class RunDir:
 
     def check_free_space(self, bytes_needed: int) -> None:
         """Raise StorageError unless so many bytes are free on the folder's disk."""
-        with files.os_errors(self.path, reading=True):
-            free = shutil.disk_usage(self.path).free
-        if free < bytes_needed:
-            raise StorageError(
-                f"{self.path}: {bytes_needed / 1e9:.2f} GB are needed and {free / 1e9:.2f} GB are free; "
-                "free some space or choose another --output-dir"
-            )
+        files.check_free_space(self.path, bytes_needed)
 
     def write_params(self, params: Mapping[str, object]) -> None:
         """Write params.json: what this run is, and what reproduces it."""
@@ -200,7 +193,7 @@ class RunDir:
     def _prepare(self, *, overwrite: bool, resuming: bool) -> None:
         """With the lock held: what must be known before any work is done."""
         if not resuming:
-            run_files.refuse_unless_new(self.path, self.names, overwrite=overwrite)
+            run_files.make_place(self.path, self.names, overwrite=overwrite)
         files.remove_leftovers(self.path)
         hard_links = files.probe(self.path)
         status, damaged = run_files.read_index(self.path / run_files.STATUS, dict)

@@ -185,8 +185,20 @@ def own_files(path: Path, names: CheckpointSettings) -> list[Path]:
     return [path / name for name in own if (path / name).exists() or (path / name).is_symlink()]
 
 
-def refuse_unless_new(path: Path, names: CheckpointSettings, *, overwrite: bool) -> None:
-    """Make place for a new run; one that failed before its first record has nothing to lose, so it is removed.
+def make_place(path: Path, names: CheckpointSettings, *, overwrite: bool) -> None:
+    """Remove the files of an earlier run that `refuse_unless_new` lets go.
+
+    Raises:
+        RunFolderError: as `refuse_unless_new`. CannotCreateError, StorageError: a file cannot be removed.
+    """
+    own = refuse_unless_new(path, names, overwrite=overwrite)
+    with files.os_errors(path):
+        for file in own:
+            file.unlink()
+
+
+def refuse_unless_new(path: Path, names: CheckpointSettings, *, overwrite: bool) -> list[Path]:
+    """The files that a new run would have to remove; one that failed before its first record has nothing to lose.
 
     Raises:
         RunFolderError: the folder holds a run and `overwrite` was not given, or files of others under our names.
@@ -201,9 +213,7 @@ def refuse_unless_new(path: Path, names: CheckpointSettings, *, overwrite: bool)
             f"{path}: holds a run already ({progress[0].name}); continue it with --resume auto or "
             f"`sltdino resume {path}`, start again with --overwrite, or choose another --output-dir"
         )
-    with files.os_errors(path):
-        for file in own:
-            file.unlink()
+    return own
 
 
 def _is_ours(path: Path, kind: type[Any], key: str) -> bool:

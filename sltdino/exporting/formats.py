@@ -6,7 +6,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sltdino.core import files, json_files
-from sltdino.core.run_files import ARTIFACTS, BAD_IMAGES, LOCK, PARAMS, STATUS, previous_name, read_names
+from sltdino.core.run_files import (
+    ARTIFACTS,
+    BAD_IMAGES,
+    DEFAULT_NAMES,
+    LOCK,
+    PARAMS,
+    STATUS,
+    previous_name,
+    read_names,
+)
+from sltdino.core.settings import CheckpointSettings
 from sltdino.errors import RunFolderError, SettingsError, SltDinoError
 from sltdino.exporting import to_slt
 from sltdino.exporting.backbone import TrainedBackbone, Which, load_trained_backbone
@@ -60,23 +70,36 @@ def check_output(out: Path) -> None:
     """Make the folder of an export, and refuse a name whose file, or whose sidecar, would replace something of value.
 
     Raises:
+        RunFolderError: as `refuse_output`. CannotCreateError: the folder cannot be made.
+    """
+    refuse_output(out)
+    with files.os_errors(out.parent):
+        out.parent.mkdir(parents=True, exist_ok=True)
+
+
+def refuse_output(out: Path, *, run: Path | None = None, names: CheckpointSettings = DEFAULT_NAMES) -> None:
+    """Refuse a name whose file, or whose sidecar, would replace something of value; nothing is written.
+
+    Args:
+        run: a folder that will hold a run whose files have `names`.
+
+    Raises:
         RunFolderError: `out` is a file of a run, or its own sidecar; or the sidecar is a file of others.
-        CannotCreateError: `out` is a folder or a device, or its folder cannot be made.
+        CannotCreateError: `out` is a folder or a device.
     """
     files.refuse_what_is_no_file(out)
     sidecar = out.with_suffix(".json")
     if sidecar == out:
         raise RunFolderError(f"{out}: the metadata is written to this name; end the weights' name in .pt")
-    if (out.parent / PARAMS).exists():
-        names = read_names(out.parent)
+    to_be_run = run is not None and out.parent.resolve() == run.resolve()
+    if to_be_run or (out.parent / PARAMS).exists():
+        names = names if to_be_run else read_names(out.parent)
         run_files = {names.last_name, names.best_name, names.history_file, previous_name(names)}
         for written in (out, sidecar):
             if written.name in run_files | {PARAMS, ARTIFACTS, STATUS, BAD_IMAGES, LOCK}:
                 raise RunFolderError(f"{out}: {written.name} is a file of the run in that folder; choose another name")
     if sidecar.exists() and not _is_sidecar(sidecar):
         raise RunFolderError(f"{out}: its metadata would replace {sidecar}, which no export wrote; choose another name")
-    with files.os_errors(out.parent):
-        out.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _is_sidecar(path: Path) -> bool:

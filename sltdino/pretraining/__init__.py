@@ -1,6 +1,8 @@
-"""The use cases pretrain and resume: all the wiring. Nothing else knows the settings of a whole run."""
+"""The use cases pretrain, resume and dry_run: all the wiring. Nothing else knows the settings of a whole run."""
 
+from sltdino.pretraining.preview import dry_run
+from sltdino.pretraining.preview_facts import DryRun
 from sltdino.pretraining.run import RunSummary, pretrain, resume
 from sltdino.pretraining.start import planned_settings
 
-__all__ = ["RunSummary", "planned_settings", "pretrain", "resume"]
+__all__ = ["DryRun", "RunSummary", "dry_run", "planned_settings", "pretrain", "resume"]

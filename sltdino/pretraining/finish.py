@@ -8,34 +8,62 @@ import torch
 from sltdino.core import files
 from sltdino.core.run_dir import RunDir
 from sltdino.core.settings import PretrainSettings
-from sltdino.errors import SettingsError
+from sltdino.errors import SettingsError, SltDinoError
 from sltdino.exporting.backbone import trained_backbone
-from sltdino.exporting.formats import check_output, write_backbone
+from sltdino.exporting.formats import check_output, refuse_output, write_backbone
 from sltdino.exporting.to_slt import slt_state_dict
 from sltdino.pretraining.progress import Reporter
 from sltdino.pretraining.session import Session
+
+_NO_REGISTERS = "SLT's network has no register tokens, so this backbone cannot be exported to it"
 
 
 def check_exports(settings: PretrainSettings, run: RunDir, reporter: Reporter) -> None:
     """Find out before the training, not after it, that an export cannot be written.
 
     Raises:
-        SettingsError: SLT's network cannot hold this backbone, or both exports are one file.
-        RunFolderError: an export would replace a file of the run or of others.
+        SettingsError, RunFolderError: as in `export_problems`.
         CannotCreateError, StorageError: an export's folder cannot be written to.
     """
-    outputs = [settings.export_backbone] if settings.export_backbone is not None else []
-    outputs += [_encoder_path(settings, run)] if settings.export_checkpoint else []
-    if settings.vit.registers:
-        problem = "SLT's network has no register tokens, so this backbone cannot be exported to it"
-        if outputs:
-            raise SettingsError(f"--vit-registers: {problem}; use 0, or leave the exports out")
-        reporter.warn(problem)
-    if len(outputs) == 2 and outputs[0].resolve() == outputs[1].resolve():
-        raise SettingsError(f"--output-path: {outputs[1]} is also --export-backbone; choose another name")
-    for path in outputs:
+    for problem in export_problems(settings, run.path):
+        raise problem
+    if warning := export_warning(settings):
+        reporter.warn(warning)
+    for path in export_paths(settings, run.path):
         check_output(path)
         files.probe(path.parent)
+
+
+def export_paths(settings: PretrainSettings, run: Path) -> list[Path]:
+    """The files of weights that a run in the folder `run` exports at its end."""
+    outputs = [settings.export_backbone] if settings.export_backbone is not None else []
+    return [*outputs, _encoder_path(settings, run)] if settings.export_checkpoint else outputs
+
+
+def export_warning(settings: PretrainSettings) -> str:
+    """What a later export to SLT would be refused for; empty where nothing is, or where one is refused now."""
+    is_asked_for = settings.export_backbone is not None or settings.export_checkpoint
+    return _NO_REGISTERS if settings.vit.registers and not is_asked_for else ""
+
+
+def export_problems(settings: PretrainSettings, run: Path) -> list[SltDinoError]:
+    """Everything for which the exports would be refused, found without writing.
+
+    A SettingsError: SLT's network cannot hold this backbone, or both exports are one file. A RunFolderError: an export
+    would replace a file of the run or of others.
+    """
+    outputs = export_paths(settings, run)
+    problems: list[SltDinoError] = []
+    if settings.vit.registers and outputs:
+        problems.append(SettingsError(f"--vit-registers: {_NO_REGISTERS}; use 0, or leave the exports out"))
+    if len(outputs) == 2 and outputs[0].resolve() == outputs[1].resolve():
+        problems.append(SettingsError(f"--output-path: {outputs[1]} is also --export-backbone; choose another name"))
+    for path in outputs:
+        try:
+            refuse_output(path, run=run, names=settings.checkpointing)
+        except SltDinoError as problem:
+            problems.append(problem)
+    return problems
 
 
 def write_exports(session: Session, run: RunDir, progress: dict[str, Any], reporter: Reporter) -> None:
@@ -51,15 +79,15 @@ def write_exports(session: Session, run: RunDir, progress: dict[str, Any], repor
         run.register_artifact(report.path, name="exported_backbone", metadata=backbone.metadata | proof)
         reporter.say(f"exported {report.path} for SLT; largest error of its features: {report.max_relative_error:.1e}")
     if settings.export_checkpoint:
-        out = _encoder_path(settings, run)
+        out = _encoder_path(settings, run.path)
         _write_encoder(out, slt_state_dict(backbone), backbone.metadata)
         run.register_artifact(out, name="encoder_state_dict", metadata=_brief(backbone.metadata))
         reporter.say(f"exported the encoder's state dict to {out}")
 
 
-def _encoder_path(settings: PretrainSettings, run: RunDir) -> Path:
+def _encoder_path(settings: PretrainSettings, run: Path) -> Path:
     stream = settings.stream.replace("/", "_")  # any text is a stream's name, but not a file's
-    return settings.output_path or run.path / f"{stream}_encoder_state.pt"
+    return settings.output_path or run / f"{stream}_encoder_state.pt"
 
 
 def _write_encoder(path: Path, state_dict: dict[str, torch.Tensor], metadata: dict[str, Any]) -> None:

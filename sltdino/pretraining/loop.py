@@ -71,7 +71,7 @@ class Loop:
                 arrived = time.monotonic()
                 waited += arrived - before
                 self._count_bad(loaded)
-                result = self.trainer.step(self._to_device(loaded))
+                result = self.trainer.step(to_device(loaded, self.session.world.device))
                 step = self._advance(result)
                 if self._is_logged(step):
                     now = time.monotonic()
@@ -98,10 +98,6 @@ class Loop:
 
     def _is_save_due(self) -> bool:
         return time.monotonic() - self._saved_at > 60 * self.settings.checkpointing.save_every_minutes
-
-    def _to_device(self, loaded: LoadedBatch) -> list[Batch]:
-        device = self.session.world.device
-        return [Batch(*(tensor.to(device, non_blocking=True) for tensor in batch)) for batch in loaded.batches]
 
     def _count_bad(self, loaded: LoadedBatch) -> None:
         for path, reason in loaded.bad:
@@ -232,6 +228,11 @@ class Loop:
             global_step=self.progress["global_step"], total_steps=self.plan.total_steps,
         )  # fmt: skip
         self._saved_at = time.monotonic()
+
+
+def to_device(loaded: LoadedBatch, device: str) -> list[Batch]:
+    """The batches of a step, where they are computed with."""
+    return [Batch(*(tensor.to(device, non_blocking=True) for tensor in batch)) for batch in loaded.batches]
 
 
 def num_workers(settings: PretrainSettings) -> int:

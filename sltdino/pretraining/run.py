@@ -6,22 +6,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sltdino.core.auto import settle
-from sltdino.core.changes import check_changes, compare
 from sltdino.core.distributed import join
 from sltdino.core.memory import keep_freed_memory
 from sltdino.core.run_dir import RunDir, State
-from sltdino.core.run_files import PARAMS, LoadedCheckpoint, load_checkpoint, read_params, read_status, stored_settings
+from sltdino.core.run_files import PARAMS, LoadedCheckpoint, load_checkpoint, read_params, stored_settings
 from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_files import LoadedSettings, load_settings
 from sltdino.core.settings_schema import flatten
 from sltdino.core.signals import StopRequest
-from sltdino.errors import ResourceError, SettingsError, SltDinoError, StoppedError
+from sltdino.errors import SltDinoError, StoppedError
 from sltdino.pretraining.finish import check_exports, write_exports
 from sltdino.pretraining.loop import Loop
 from sltdino.pretraining.params import run_params
 from sltdino.pretraining.progress import Reporter, Silent, duration
-from sltdino.pretraining.session import Session, build_session
-from sltdino.pretraining.start import asked_for, data_change, output_dir, scan_images, with_changes
+from sltdino.pretraining.session import COPIES, Session, build_session, checkpoint_bytes
+from sltdino.pretraining.start import asked_for, continuation, out_of_memory_said, output_dir, overwrites, scan_images
 
 
 class RunSummary(NamedTuple):
@@ -70,9 +69,7 @@ def pretrain(
     images = scan_images(settings, out, reporter)
     settled = settle(settings, num_images=len(images), world_size=world.size)
     session = build_session(settled.settings, images, world)
-    # under `--resume auto`, what was killed before its first checkpoint is begun again
-    overwrite = settings.overwrite or settings.resume_from == "auto"
-    with RunDir.create(out, settings.checkpointing, overwrite=overwrite) as run:
+    with RunDir.create(out, settings.checkpointing, overwrite=overwrites(settings)) as run:
         record = run_params(
             session.settings, images, output_dir=out, origins={**(origins or {}), **settled.origins},
             config_files=[str(path) for path in config_files], total_steps=session.plan.total_steps,
@@ -123,18 +120,16 @@ def _go_on(
     reporter: Reporter,
 ) -> RunSummary:
     state, out = checkpoint.state, checkpoint.path.parent
-    stored = stored_settings(checkpoint)
     images = scan_images(requested, out, reporter)
-    changes = [*compare(stored, requested), *data_change(state, images)]
-    check_changes(changes, allow_change)
-    step = state["steps_done"]
-    if not changes and step >= state["progress"]["total_steps"] and read_status(out).get("state") == "done":
+    world = join(requested.device)
+    settings, changes, step, finished = continuation(
+        checkpoint, requested, images, allow_change=allow_change, world_size=world.size
+    )
+    if finished:
         reporter.say(f"{out}: finished already, {step} of {step} steps; --epochs goes on")
         return _summary(out, step, state["progress"])
-    session = build_session(with_changes(stored, changes), images, join(requested.device))
+    session = build_session(settings, images, world)
     total = session.plan.total_steps
-    if step > total:
-        raise SettingsError(f"--epochs: {session.settings.epochs} are {total} steps, and the run has done {step}")
     with RunDir.open(out, session.settings.checkpointing) as run:
         cut = run.rewind(checkpoint)
         if checkpoint.path.name == run.previous.name:
@@ -157,7 +152,7 @@ def _train(
 ) -> RunSummary:
     keep_freed_memory()
     with _recorded(run), StopRequest() as stop:
-        run.check_free_space(_checkpoint_bytes(session) * 4)  # last, previous, best and the one being written
+        run.check_free_space(COPIES * checkpoint_bytes(session.trainer.model))
         run.write_params(params)
         check_exports(session.settings, run, reporter)
         loop = Loop(session, run, reporter, stop, origins=params["origins"])
@@ -196,7 +191,8 @@ def _outcome(summary: RunSummary) -> str:
 def _recorded(run: RunDir) -> Iterator[None]:
     """Leave the end of a run that fails in status.json."""
     try:
-        yield
+        with out_of_memory_said():
+            yield
     except StoppedError as error:
         _leave(run, error, "stopped", error.exit_code, str(error))
         raise
@@ -204,12 +200,8 @@ def _recorded(run: RunDir) -> Iterator[None]:
         _leave(run, error, "failed", error.exit_code, str(error))
         raise
     except BaseException as error:
-        if not _is_out_of_memory(error):
-            _leave(run, error, "failed", 1, f"{type(error).__name__}: {error}")
-            raise
-        full = ResourceError("out of memory: use a smaller --batch-size with --accumulate-steps, or smaller crops")
-        _leave(run, full, "failed", full.exit_code, str(full))
-        raise full from error
+        _leave(run, error, "failed", 1, f"{type(error).__name__}: {error}")
+        raise
 
 
 def _leave(run: RunDir, error: BaseException, state: State, exit_code: int, message: str) -> None:
@@ -217,16 +209,6 @@ def _leave(run: RunDir, error: BaseException, state: State, exit_code: int, mess
         run.write_status(state, exit_code=exit_code, message=message)
     except SltDinoError as second:  # on a full disk, what happened first is what the user must hear
         error.add_note(f"status.json does not say so: {second}")
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    said = ("out of memory", "can't allocate memory", "not enough memory")
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(s in str(error) for s in said))
-
-
-def _checkpoint_bytes(session: Session) -> int:
-    """Student, teacher and AdamW's two moments, in float32."""
-    return 16 * sum(parameter.numel() for parameter in session.trainer.model.student.parameters())
 
 
 def _announce(session: Session, run: RunDir, reporter: Reporter, origins: Mapping[str, str]) -> None:

@@ -28,7 +28,9 @@ from sltdino.training.trainer import Trainer
 BadImage = tuple[str, str]
 """Path and reason."""
 
-_WHITENING_IMAGES = 512
+WHITENING_IMAGES = 512
+COPIES = 4
+"""Checkpoints on the disk at once, at most: the last, the previous, the best and the one being written."""
 
 
 class Session(NamedTuple):
@@ -52,49 +54,74 @@ def build_session(settings: PretrainSettings, images: ImageFolder, world: World)
         DataError: fewer images than one step needs. SettingsError: the validation folder cannot be used.
     """
     steps = plan(settings, num_images=len(images), world_size=world.size)
-    masked = masks_patches(settings.algorithm)
-    batches = BatchBuilder(
+    batches = build_batches(settings, images, world)
+    bad: list[BadImage] = []
+    probe = build_probe(settings, images, bad) if settings.evaluation.val_dir is not None else None
+    trainer = build_trainer(settings, images, steps, world)
+    return Session(settings, world, images, steps, trainer, batches, probe, bad)
+
+
+def build_batches(settings: PretrainSettings, images: ImageFolder, world: World) -> BatchBuilder:
+    """What makes the batches of a run whose settings are settled.
+
+    Raises:
+        DataError, ResourceError: as `BatchBuilder`.
+    """
+    return BatchBuilder(
         images,
         settings.dataset,
         settings.augmentation,
         seed=settings.seed,
         patch_size=settings.vit.patch_size,
         mask_ratio=settings.loss.patch_mask_ratio,
-        mask_probability=settings.loss.patch_mask_prob if masked else 0.0,
+        mask_probability=settings.loss.patch_mask_prob if masks_patches(settings.algorithm) else 0.0,
         pseudo_epochs=settings.pseudo_epochs,
         accumulate_steps=settings.optimizer.accumulate_steps,
         world=world,
     )
-    bad: list[BadImage] = []
-    probe = _build_probe(settings, images, bad) if settings.evaluation.val_dir is not None else None
-    trainer = _build_trainer(settings, images, steps, world)
-    return Session(settings, world, images, steps, trainer, batches, probe, bad)
 
 
-def _build_trainer(settings: PretrainSettings, images: ImageFolder, steps: Plan, world: World) -> Trainer:
-    head = settings.head
-    own_patch_head = masks_patches(settings.algorithm) and head.patch_out_dim != "shared"
-    num_patch_prototypes = head.patch_out_dim if isinstance(head.patch_out_dim, int) else known(head.out_dim)
-    model = build_student_teacher(
+def masked_share(settings: PretrainSettings) -> float:
+    """The share of the patches of all global crops that a student has to predict."""
+    loss = settings.loss
+    return loss.patch_mask_ratio * loss.patch_mask_prob if masks_patches(settings.algorithm) else 0.0
+
+
+def build_model(settings: PretrainSettings) -> StudentTeacher:
+    """The fresh pair of networks of a run whose settings are settled, on torch's default device."""
+    return build_student_teacher(
         settings.vit,
-        head,
+        settings.head,
         image_size=settings.augmentation.image_size,
-        num_patch_prototypes=num_patch_prototypes if own_patch_head else 0,
+        num_patch_prototypes=_num_patch_prototypes(settings) if _has_patch_head(settings) else 0,
         seed=settings.seed,
     )
+
+
+def checkpoint_bytes(model: StudentTeacher) -> int:
+    """Of one checkpoint: student, teacher and AdamW's two moments, in float32."""
+    return 16 * sum(parameter.numel() for parameter in model.student.parameters())
+
+
+def build_trainer(settings: PretrainSettings, images: ImageFolder, steps: Plan, world: World) -> Trainer:
+    """Networks, objective, optimizer and schedules of a run whose settings are settled, before its first step.
+
+    Raises:
+        DataError: the patch embedding is to be whitened and hardly an image can be read.
+    """
+    model = build_model(settings)
     if settings.vit.patch_init == "whitened":
         _whiten(model, images, settings)
     model = model.to(world.device)
     objective = build_objective(
         settings.algorithm,
         settings.loss,
-        num_prototypes=known(head.out_dim),
-        num_patch_prototypes=num_patch_prototypes,
+        num_prototypes=known(settings.head.out_dim),
+        num_patch_prototypes=_num_patch_prototypes(settings),
     ).to(world.device)
     schedules = build_schedules(
         settings.optimizer, settings.loss, steps_per_epoch=steps.steps_per_epoch, total_steps=steps.total_steps
     )
-    on_cuda = torch.device(world.device).type == "cuda"
     return Trainer(
         model,
         objective,
@@ -102,8 +129,23 @@ def _build_trainer(settings: PretrainSettings, images: ImageFolder, steps: Plan,
         schedules,
         seed=settings.seed,
         clip_grad_norm=settings.optimizer.clip_grad_norm,
-        autocast=settings.precision == "bf16" or (settings.precision == "auto" and on_cuda),
+        autocast=uses_autocast(settings, world),
     )
+
+
+def uses_autocast(settings: PretrainSettings, world: World) -> bool:
+    """Whether the forward pass computes in bfloat16."""
+    on_cuda = torch.device(world.device).type == "cuda"
+    return settings.precision == "bf16" or (settings.precision == "auto" and on_cuda)
+
+
+def _has_patch_head(settings: PretrainSettings) -> bool:
+    return masks_patches(settings.algorithm) and settings.head.patch_out_dim != "shared"
+
+
+def _num_patch_prototypes(settings: PretrainSettings) -> int:
+    own = settings.head.patch_out_dim
+    return known(settings.head.out_dim) if own == "shared" else own
 
 
 def _whiten(model: StudentTeacher, images: ImageFolder, settings: PretrainSettings) -> None:
@@ -112,18 +154,23 @@ def _whiten(model: StudentTeacher, images: ImageFolder, settings: PretrainSettin
     pixels = Pixels(crops.image_size, crops.mean, crops.std)
     order = generator(settings.seed, "whitening").permutation(len(images)).tolist()
     sample: list[Tensor] = []
-    for index in order[: 2 * _WHITENING_IMAGES]:
+    for index in order[: 2 * WHITENING_IMAGES]:
         with suppress(UnreadableImage):  # counted when training meets it
             sample.append(pixels.load(images.path(index)))
-        if len(sample) == _WHITENING_IMAGES:
+        if len(sample) == WHITENING_IMAGES:
             break
     if not sample:
-        raise DataError(f"none of {len(order[: 2 * _WHITENING_IMAGES])} images tried can be read; look at the files")
+        raise DataError(f"none of {len(order[: 2 * WHITENING_IMAGES])} images tried can be read; look at the files")
     for network in (model.student, model.teacher):
         whiten_patch_embedding(network.backbone.patch_embed, torch.stack(sample))
 
 
-def _build_probe(settings: PretrainSettings, images: ImageFolder, bad: list[BadImage]) -> KnnProbe:
+def build_probe(settings: PretrainSettings, images: ImageFolder, bad: list[BadImage]) -> KnnProbe:
+    """The k-NN probe over `evaluation.val_dir`; images that it cannot read are appended to `bad`.
+
+    Raises:
+        MissingInputError, DataError: as `scan`. SettingsError: the folder cannot be used.
+    """
     folder = settings.evaluation.val_dir
     assert folder is not None
     val = scan([folder])

@@ -1,16 +1,28 @@
 """What a run starts from: an earlier checkpoint or none, its images, and the settings that changed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from sltdino.core.auto import settle
+from sltdino.core.auto import plan, settle
 from sltdino.core.changes import Change, check_changes, compare
-from sltdino.core.run_files import LoadedCheckpoint, has_checkpoint, load_checkpoint, stored_settings
+from sltdino.core.files import check_writable
+from sltdino.core.lock import is_held
+from sltdino.core.run_files import (
+    LOCK,
+    LoadedCheckpoint,
+    check_names,
+    has_checkpoint,
+    load_checkpoint,
+    read_status,
+    refuse_unless_new,
+    stored_settings,
+)
 from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_files import LoadedSettings
 from sltdino.data.image_folder import ImageFolder, scan
-from sltdino.errors import MissingInputError, RunFolderError, SettingsError
+from sltdino.errors import MissingInputError, ResourceError, RunFolderError, RunInUseError, SettingsError, SltDinoError
 from sltdino.pretraining.progress import Reporter, Silent
 
 
@@ -47,9 +59,7 @@ def scan_images(settings: PretrainSettings, out: Path, reporter: Reporter) -> Im
     Raises:
         SettingsError: the run folder lies inside a training folder. MissingInputError, DataError: as `scan`.
     """
-    for folder in settings.train_dir:
-        if out.resolve().is_relative_to(folder.resolve()) and folder.is_dir():
-            raise SettingsError(f"--output-dir: {out} lies inside the training folder {folder}; choose another place")
+    check_output_dir(settings, out)
     images = scan(settings.train_dir)
     for warning in images.warnings:
         reporter.warn(warning)
@@ -57,6 +67,105 @@ def scan_images(settings: PretrainSettings, out: Path, reporter: Reporter) -> Im
         counted = ", ".join(f"{count:,} {suffix or 'without suffix'}" for suffix, count in images.other_formats.items())
         reporter.say(f"not read: {counted} (PNG, JPEG, BMP and TIFF are)")
     return images
+
+
+def check_output_dir(settings: PretrainSettings, out: Path) -> None:
+    """Refuse a run folder that lies inside a training folder, where the next scan would find it."""
+    for folder in settings.train_dir:
+        if out.resolve().is_relative_to(folder.resolve()) and folder.is_dir():
+            raise SettingsError(f"--output-dir: {out} lies inside the training folder {folder}; choose another place")
+
+
+class Continuation(NamedTuple):
+    """How an earlier run would go on."""
+
+    settings: PretrainSettings
+    changes: tuple[Change, ...]
+    step: int
+    """Steps done."""
+    finished: bool
+    """Nothing is left to do."""
+
+
+def continuation(
+    checkpoint: LoadedCheckpoint,
+    requested: PretrainSettings,
+    images: ImageFolder,
+    *,
+    allow_change: Sequence[str],
+    world_size: int,
+) -> Continuation:
+    """Compare what is asked for with the run a checkpoint belongs to.
+
+    Raises:
+        ChangeRefusedError: a changed setting would make it another run. CheckpointError: it holds no settings.
+        SettingsError: the run has done more steps than are asked for.
+    """
+    state = checkpoint.state
+    stored = stored_settings(checkpoint)
+    changes = (*compare(stored, requested), *data_change(state, images))
+    check_changes(changes, allow_change)
+    step = state["steps_done"]
+    done = read_status(checkpoint.path.parent).get("state") == "done"
+    settings = with_changes(stored, changes)
+    total = plan(settings, num_images=len(images), world_size=world_size).total_steps
+    finished = not changes and step >= state["progress"]["total_steps"] and done
+    if step > total and not finished:
+        raise SettingsError(f"--epochs: {settings.epochs} are {total} steps, and the run has done {step}")
+    return Continuation(settings, changes, step, finished)
+
+
+def overwrites(settings: PretrainSettings) -> bool:
+    """Whether a new run may take the place of an earlier one.
+
+    Under `--resume auto`, what was killed before its first checkpoint is begun again.
+    """
+    return settings.overwrite or settings.resume_from == "auto"
+
+
+class Collected:
+    """Goes on after a refusal, and keeps it: `with Collected(problems): ...`."""
+
+    def __init__(self, problems: list[SltDinoError]) -> None:
+        self._problems = problems
+
+    def __enter__(self) -> None:
+        """Nothing yet."""
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
+        """Keep a refusal; let everything else through."""
+        if isinstance(error, SltDinoError):
+            self._problems.append(error)
+        return isinstance(error, SltDinoError)
+
+
+@contextmanager
+def out_of_memory_said() -> Iterator[None]:
+    """Turn what torch and Python raise when the memory is full into the error that says what to do."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        said = ("out of memory", "can't allocate memory", "not enough memory")
+        if isinstance(error, RuntimeError) and not any(text in str(error) for text in said):
+            raise
+        advice = "use a smaller --batch-size with --accumulate-steps, or smaller crops"
+        raise ResourceError(f"out of memory: {advice}") from error
+
+
+def folder_problems(out: Path, settings: PretrainSettings, *, resuming: bool) -> list[SltDinoError]:
+    """Everything for which `RunDir` would refuse a run folder, as far as it can be known without writing."""
+    problems: list[SltDinoError] = []
+    with Collected(problems):
+        check_names(settings.checkpointing)
+    with Collected(problems):
+        check_writable(out)
+    if is_held(out / LOCK):
+        message = f"{out}: in use by another process; wait for it, stop it, or choose another --output-dir"
+        problems.append(RunInUseError(message))
+    if not resuming:
+        with Collected(problems):
+            refuse_unless_new(out, settings.checkpointing, overwrite=overwrites(settings))
+    return problems
 
 
 def data_change(state: dict[str, Any], images: ImageFolder) -> list[Change]:
@@ -95,11 +204,9 @@ def planned_settings(
     """
     given = dict(origins or {})
     checkpoint = asked_for(settings)
-    if checkpoint is not None:
-        stored = stored_settings(checkpoint)
-        changes = compare(stored, settings)
-        check_changes(changes, ())
-        return LoadedSettings(with_changes(stored, changes), {**checkpoint.state["origins"], **given})
     images = scan_images(settings, output_dir(settings), reporter or Silent())
+    if checkpoint is not None:
+        goes_on = continuation(checkpoint, settings, images, allow_change=(), world_size=1)
+        return LoadedSettings(goes_on.settings, {**checkpoint.state["origins"], **given})
     settled = settle(settings, num_images=len(images))
     return LoadedSettings(settled.settings, {**given, **settled.origins})

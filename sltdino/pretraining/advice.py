@@ -1,0 +1,111 @@
+"""What a dry run warns of: settings that a run would accept and its user regret, each with the remedy."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from sltdino.core.auto import FEW_IMAGES, Plan
+from sltdino.core.distributed import World
+from sltdino.core.settings import PretrainSettings
+from sltdino.core.settings_base import known
+from sltdino.data.image_folder import ImageFolder
+from sltdino.pretraining.finish import export_warning
+from sltdino.pretraining.measured import Sample
+
+ROWS_PER_PROTOTYPE = 1 / 32
+"""Of the teacher's rows in one batch, below which Sinkhorn-Knopp is warned of.
+
+Sinkhorn-Knopp gives every prototype the same share of a batch. With fewer rows than prototypes each row is spread over
+several, which soft targets bear up to a point. SwAV (Caron et al. 2020) adds a queue of 3,840 features where a batch of
+256 meets 3,000 prototypes (1/12), because the assignment of a small batch is imprecise; DINOv2 (Oquab et al. 2023) has
+no queue and 2 · 2,048 rows on 65,536 prototypes (1/16), or 2 · 3,072 on 131,072 (1/21); SignMusketeers' batch of 1,024
+on 65,536 is 1/32. What is below every published recipe is warned of, whatever the number of images.
+"""
+_DAY = 86_400.0
+_FULL = 0.9  # of the free memory; the estimate is known to be a tenth too low
+
+
+class Advice(NamedTuple):
+    """A warning."""
+
+    topic: str
+    """One word or two: `time`, `memory`, …"""
+    text: str
+    remedy: str
+
+
+def advise_settings(settings: PretrainSettings, world: World) -> Iterator[Advice]:
+    """What follows from settled settings alone."""
+    if settings.stream.startswith("hand") and settings.augmentation.hflip_prob > 0:
+        share = settings.augmentation.hflip_prob
+        yield Advice(
+            "flip",
+            f"{share:.0%} of the crops are mirrored, and in signing left and right mean something",
+            "--aug-hflip-prob 0",
+        )
+    rows, prototypes = 2 * settings.dataset.batch_size * world.size, known(settings.head.out_dim)
+    if known(settings.loss.use_sinkhorn) and rows < ROWS_PER_PROTOTYPE * prototypes:
+        batch = int(ROWS_PER_PROTOTYPE * prototypes / 2 / world.size)
+        yield Advice(
+            "prototypes",
+            f"Sinkhorn-Knopp spreads the {rows:,} teacher crops of a batch over {prototypes:,} prototypes, fewer than "
+            "one for 32 of them; published recipes have more (accumulated batches do not count together)",
+            f"--batch-size {batch} or more, --out-dim {int(rows / ROWS_PER_PROTOTYPE)} or less, or --no-use-sinkhorn",
+        )
+    if warning := export_warning(settings):
+        yield Advice("export", warning, "--vit-registers 0")
+
+
+def advise_data(settings: PretrainSettings, images: ImageFolder, steps: Plan, sample: Sample) -> Iterator[Advice]:
+    """What follows from the images, and from how often they are seen."""
+    number, local = len(images), known(settings.augmentation.num_local_crops)
+    if local and number < FEW_IMAGES:
+        yield Advice(
+            "local crops",
+            f"{local} local crops of {number:,} images: under {FEW_IMAGES:,} images they teach light and colour",
+            "--num-local-crops 0",
+        )
+    allowed = settings.dataset.max_bad_fraction
+    if sample.num_bad > allowed * sample.tried:
+        yield Advice(
+            "bad images",
+            f"{sample.num_bad} of {sample.tried} tried cannot be read, such as {sample.first_bad}; a run stops above "
+            f"{allowed:.0%}",
+            "look at these files, or --dataset-max-bad-fraction",
+        )
+    horizon = ema_horizon(settings)
+    if steps.total_steps and horizon > steps.total_steps:
+        fitting = max(0.5, 1 - 15 / steps.total_steps)
+        yield Advice(
+            "teacher",
+            f"it averages over the last {horizon:,.0f} steps and the run has {steps.total_steps:,}: it stays near its "
+            "random start",
+            f"--teacher-momentum-base {fitting:.4g} or less, or more --epochs",
+        )
+
+
+def advise_resources(*, seconds: float, memory: int, free_memory: int, disk: int, free_disk: int) -> Iterator[Advice]:
+    """What follows from estimates, in seconds and bytes, and from what is there."""
+    if seconds > _DAY:
+        yield Advice(
+            "time",
+            f"this machine would need about {seconds / _DAY:.1f} days",
+            "--preset laptop, a smaller --backbone or --vit-embed-dim, --vit-depth, --image-size, or a GPU",
+        )
+    if memory > _FULL * free_memory:
+        yield Advice(
+            "memory",
+            f"the run needs about {memory / 1e9:.1f} GB and {free_memory / 1e9:.1f} GB are free",
+            "a smaller --batch-size with --accumulate-steps, or a smaller --image-size",
+        )
+    if disk > free_disk:
+        yield Advice(
+            "disk",
+            f"the run writes up to {disk / 1e9:.2f} GB and {free_disk / 1e9:.2f} GB are free",
+            "free some space or choose another --output-dir",
+        )
+
+
+def ema_horizon(settings: PretrainSettings) -> float:
+    """Steps that the teacher averages over at the start, 1 / (1 - m); infinite for a momentum of 1."""
+    momentum = known(settings.optimizer.teacher_momentum_base)
+    return 1 / (1 - momentum) if momentum < 1 else float("inf")

@@ -1,0 +1,223 @@
+"""A dry run: everything that can be known about a run before it starts, without writing a byte."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+
+from sltdino.core import files
+from sltdino.core.auto import plan, settle
+from sltdino.core.distributed import World, join
+from sltdino.core.run_files import LoadedCheckpoint, own_files
+from sltdino.core.settings import PretrainSettings
+from sltdino.data.cache import free_memory
+from sltdino.data.image_folder import ImageFolder, scan
+from sltdino.errors import SltDinoError
+from sltdino.pretraining.advice import Advice, advise_data, advise_resources, advise_settings, ema_horizon
+from sltdino.pretraining.estimates import (
+    Memory,
+    Size,
+    disk_bytes,
+    estimate_memory,
+    evaluation_seconds,
+    measure_size,
+    output_files,
+)
+from sltdino.pretraining.finish import export_paths, export_problems
+from sltdino.pretraining.loop import num_workers
+from sltdino.pretraining.measured import Sample, decode_sample, measure_speed, trial
+from sltdino.pretraining.preview_facts import DryRun, Forecast, Images, Machine, Start
+from sltdino.pretraining.progress import Reporter, Silent
+from sltdino.pretraining.session import COPIES, BadImage, build_batches, build_probe, uses_autocast
+from sltdino.pretraining.start import (
+    Collected,
+    asked_for,
+    check_output_dir,
+    continuation,
+    folder_problems,
+    out_of_memory_said,
+    output_dir,
+    overwrites,
+)
+
+SECONDS = 15.0
+"""Time for the measurements; building the networks and the first images come on top."""
+_DECODING = 0.2  # share of it
+_MEMORY_USED = 0.9  # share of the free memory that a measurement may take
+
+
+def dry_run(
+    settings: PretrainSettings,
+    *,
+    origins: Mapping[str, str] | None = None,
+    seconds: float = SECONDS,
+    reporter: Reporter | None = None,
+) -> DryRun:
+    """Check, scan, decode a sample, estimate and time a few steps of what `pretrain` would do; nothing is written.
+
+    Args:
+        origins: where each value came from, by dotted key.
+        seconds: about how long to measure.
+        reporter: told what is being measured.
+
+    Raises:
+        Nothing a user can act on: that is in `errors` of the result.
+    """
+    return _Preview(settings, dict(origins or {}), reporter or Silent()).run(seconds)
+
+
+class _Preview:
+    """A dry run as it goes on. Errors are collected, in the order in which a run would meet them."""
+
+    def __init__(self, settings: PretrainSettings, origins: dict[str, str], reporter: Reporter) -> None:
+        self.settings, self.origins, self.reporter = settings, origins, reporter
+        self.errors: list[SltDinoError] = []
+        self.world = World()
+        self.checkpoint: LoadedCheckpoint | None = None
+        self.start = Start(0, None, False, (), ())
+
+    def run(self, seconds: float) -> DryRun:
+        with Collected(self.errors):
+            self.checkpoint = asked_for(self.settings)
+        start_is_known = not self.errors
+        out = output_dir(self.settings) if self.checkpoint is None else self.checkpoint.path.parent
+        with Collected(self.errors):
+            self.world = join(self.settings.device)
+        with Collected(self.errors):
+            check_output_dir(self.settings, out)
+        images, sample, size = None, None, None
+        with Collected(self.errors):
+            images = scan(self.settings.train_dir)
+        if images is not None:
+            size = self._settled_size(images, out)
+        num_probed = self._count_probed(images) if images is not None and size is not None else 0
+        if start_is_known:
+            self.errors += folder_problems(out, self.settings, resuming=self.checkpoint is not None)
+        if size is not None:
+            self._check_disk(out, size)
+        self._check_exports(out)
+        machine = _machine(self.settings, self.world, out)
+        forecast, advice = None, list[Advice]()
+        if images is not None:
+            self.reporter.say(f"dry run: decoding a sample of {len(images):,} images")
+            sample = decode_sample(images, seed=self.settings.seed, seconds=_DECODING * seconds)
+            if size is not None:
+                forecast = self._forecast(images, sample, size, machine, out, num_probed, (1 - _DECODING) * seconds)
+                advice = [*self._advice(images, sample, machine, forecast)]
+        return DryRun(
+            self.settings, self.origins, out, self.start, machine, None if images is None else _images(images), sample,
+            forecast, tuple(advice), tuple(self.errors),
+        )  # fmt: skip
+
+    def _settled_size(self, images: ImageFolder, out: Path) -> Size | None:
+        """Replace the settings by those the run would have, and size it; None where there are no such settings."""
+        if self.checkpoint is not None:
+            with Collected(self.errors):
+                found = continuation(
+                    self.checkpoint, self.settings, images, allow_change=(), world_size=self.world.size
+                )
+                changes = tuple(f"{change.key}: {change.old} -> {change.new}" for change in found.changes)
+                self.start = Start(found.step, self.checkpoint.path, found.finished, changes, ())
+                self.settings, self.origins = found.settings, {**self.checkpoint.state["origins"], **self.origins}
+                return measure_size(self.settings)
+        elif overwrites(self.settings):
+            self.start = self.start._replace(removes=tuple(own_files(out, self.settings.checkpointing)))
+        with Collected(self.errors):
+            settled = settle(self.settings, num_images=len(images), world_size=self.world.size)
+            self.settings, self.origins = settled.settings, {**self.origins, **settled.origins}
+            return measure_size(self.settings)
+        return None
+
+    def _count_probed(self, images: ImageFolder) -> int:
+        """Check that the images make a batch and that the validation images serve; how many the probe embeds."""
+        dataset = self.settings.dataset
+        with Collected(self.errors):
+            build_batches(trial(self.settings, dataset.batch_size, self.passes), images, self.world)
+        if self.settings.evaluation.val_dir is None:
+            return 0
+        with Collected(self.errors):
+            probe = build_probe(self.settings, images, list[BadImage]())
+            return len(probe.queries.paths) + (0 if probe.leave_one_out else len(probe.bank.paths))
+        return 0
+
+    def _check_disk(self, out: Path, size: Size) -> None:
+        found = [path.lstat() for path in self.start.removes]
+        freed = {(file.st_dev, file.st_ino): file.st_size for file in found}  # two checkpoints may be one file
+        with Collected(self.errors):
+            files.check_free_space(out, COPIES * size.checkpoint_bytes - sum(freed.values()))
+
+    def _check_exports(self, out: Path) -> None:
+        self.errors += export_problems(self.settings, out)
+        for path in export_paths(self.settings, out):
+            with Collected(self.errors):
+                files.check_writable(path.parent)
+
+    @property
+    def passes(self) -> int:
+        return self.settings.optimizer.accumulate_steps
+
+    def _forecast(
+        self, images: ImageFolder, sample: Sample, size: Size, machine: Machine, out: Path, num_probed: int,
+        seconds: float,
+    ) -> Forecast:  # fmt: skip
+        settings, world = self.settings, self.world
+        steps = plan(settings, num_images=len(images), world_size=world.size)
+
+        def memory_of(batch_size: int) -> Memory:
+            image_bytes = 3 * sample.mean_pixels
+            return estimate_memory(
+                settings, size, world, batch_size=batch_size, num_images=len(images), image_bytes=image_bytes
+            )
+
+        def fits(batch_size: int) -> bool:
+            return _needed(memory_of(batch_size), world) < _MEMORY_USED * machine.free_memory
+
+        memory = memory_of(settings.dataset.batch_size)
+        outputs = tuple(output_files(settings, size, steps, out))
+        speed = None
+        can_run = not self.errors and steps.total_steps and sample.num_bad < sample.tried
+        if can_run and not self.start.finished and fits(2):
+            self.reporter.say(f"dry run: timing the loader and a few steps, about {seconds:.0f} s")
+            with Collected(self.errors), out_of_memory_said():
+                speed = measure_speed(settings, images, world, seconds=seconds, fits=fits)
+        left = (steps.total_steps - self.start.step) * steps.images_per_step
+        training = evaluation = None
+        if speed is not None:
+            training = left / speed.together
+            evaluation = evaluation_seconds(settings, size, num_images=num_probed, images_per_second=speed.together)
+        return Forecast(
+            steps, ema_horizon(settings), size, memory, _needed(memory, world), outputs, disk_bytes(outputs, size),
+            speed, training, evaluation,
+        )  # fmt: skip
+
+    def _advice(self, images: ImageFolder, sample: Sample, machine: Machine, forecast: Forecast) -> Iterator[Advice]:
+        yield from advise_settings(self.settings, self.world)
+        yield from advise_data(self.settings, images, forecast.plan, sample)
+        yield from advise_resources(
+            seconds=(forecast.training_seconds or 0) + (forecast.evaluation_seconds or 0),
+            memory=forecast.needed_memory,
+            free_memory=machine.free_memory,
+            disk=forecast.disk_bytes,
+            free_disk=machine.free_disk,
+        )
+
+
+def _images(images: ImageFolder) -> Images:
+    return Images(len(images), images.fingerprint, images.labels, images.other_formats, images.warnings)
+
+
+def _machine(settings: PretrainSettings, world: World, out: Path) -> Machine:
+    on_cuda = torch.device(world.device).type == "cuda"
+    return Machine(
+        device=world.device,
+        threads=torch.get_num_threads(),
+        workers=num_workers(settings),
+        precision="bf16" if uses_autocast(settings, world) else "fp32",
+        free_memory=torch.cuda.mem_get_info(world.device)[0] if on_cuda else free_memory(),
+        free_disk=files.free_space(out),
+    )
+
+
+def _needed(memory: Memory, world: World) -> int:
+    """Beyond what the process has already, on the device that computes."""
+    return memory.device if torch.device(world.device).type == "cuda" else memory.host - memory.program

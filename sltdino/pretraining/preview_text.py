@@ -1,0 +1,221 @@
+"""The page that `sltdino pretrain --dry-run` prints: plain text of at most 80 columns."""
+
+import math
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+from sltdino.core.settings_schema import BY_KEY, flatten, printable
+from sltdino.pretraining.estimates import OutputFile
+from sltdino.pretraining.measured import Sample, Speed
+from sltdino.pretraining.preview_facts import DryRun, Forecast, Images, Machine, Start
+
+_WIDTH, _COLUMN = 80, 12
+_GLUE = "\0"  # a blank at which no line ends
+_NAMES = {"start": "statistics of the first images", "evaluation": "k-NN", "batches": "batches", "cache": "images"}
+_STARVED = 0.1
+"""Share of the time that a step waits for data, above which the loader is the limit."""
+
+
+def render(result: DryRun) -> str:
+    """The facts, then the settled values, the warnings and the errors."""
+    lines = [f"Dry run of {result.settings.algorithm} on {result.settings.stream} images; nothing was written.", ""]
+    lines += _rows("start", *_start(result.start, result.output_dir))
+    lines += _rows("machine", _machine(result.machine))
+    if result.images is not None and result.sample is not None:
+        lines += _rows("images", *_images(result.images, result.sample))
+    if result.forecast is not None:
+        lines += _forecast(result, result.forecast)
+        lines += ["", "Settled from `auto`:", *_settled(result)]
+    lines += ["", f"Warnings: {len(result.advice) or 'none'}"]
+    for advice in result.advice:
+        lines += _wrapped(f"{advice.topic}: {advice.text}", indent="  ")
+        lines += _wrapped(f"try {advice.remedy}", indent="    ")
+    lines += ["", f"Errors: {len(result.errors) or 'none; the run can start'}"]
+    for error in result.errors:
+        for line in str(error).split("\n"):
+            lines += _wrapped(f"[{error.code}] {line}", indent="  ")
+    return "\n".join(printable(line) for line in lines)
+
+
+def _rows(title: str, *texts: str) -> list[str]:
+    """Paragraphs beside one title."""
+    indent = " " * _COLUMN
+    lines = [line for text in texts for line in _wrapped(text, indent=indent)]
+    return [title.ljust(_COLUMN) + lines[0][_COLUMN:], *lines[1:]]
+
+
+def _wrapped(text: str, *, indent: str) -> list[str]:
+    hanging = indent + "  " if indent.strip() == "" and len(indent) < _COLUMN else indent
+    lines = textwrap.wrap(
+        text, _WIDTH, initial_indent=indent, subsequent_indent=hanging, break_long_words=False, break_on_hyphens=False
+    )
+    return [line.replace(_GLUE, " ") for line in lines]
+
+
+def _start(start: Start, out: Path) -> Iterator[str]:
+    if start.finished:
+        yield f"{out}: finished already at step {start.step:,}; the run would do nothing"
+    elif start.checkpoint is not None:
+        yield f"{out}: goes on from {start.checkpoint.name}, at step {start.step:,}"
+    else:
+        yield f"a new run in {out}"
+    if start.removes:
+        yield f"removes an earlier run's files there: {', '.join(path.name for path in start.removes)}"
+    for change in start.changes:
+        yield f"changes {change}"
+
+
+def _machine(machine: Machine) -> str:
+    return (
+        f"{machine.device}, {_count(machine.threads, 'thread')}, {_count(machine.workers, 'loader worker')}, "
+        f"{machine.precision}; "
+        f"{_size(machine.free_memory)} of memory and {_size(machine.free_disk)} of disk are free"
+    )
+
+
+def _images(images: Images, sample: Sample) -> Iterator[str]:
+    labels = f" in {len(images.labels)} sub-folders" if len(images.labels) > 1 else ""
+    yield f"{images.number:,}{labels}; {sample.tried:,} of them decoded"
+    if sample.sides:
+        smallest, middle, largest = (f"{width} x {height}" for width, height in sample.sides)
+        yield f"sizes: {middle} px in the middle, {smallest} to {largest}"
+    if sample.bad:
+        reasons = "; ".join(f"{count} {reason}" for reason, count in list(sample.bad.items())[:3])
+        yield f"cannot be read: {sample.num_bad} of {sample.tried} ({reasons}), such as {sample.first_bad}"
+    others = sum(images.other_formats.values())
+    if others:
+        counted = ", ".join(f"{count:,} {suffix or 'without suffix'}" for suffix, count in images.other_formats.items())
+        share = others / (others + images.number)
+        yield f"not read, {share:.1%} of the files: {counted} (PNG, JPEG, BMP and TIFF are)"
+    yield from images.warnings
+
+
+def _forecast(result: DryRun, forecast: Forecast) -> list[str]:
+    settings, steps, size = result.settings, forecast.plan, forecast.size
+    vit, crops, horizon = settings.vit, settings.augmentation, forecast.ema_horizon
+    share = f", {horizon / steps.total_steps:.0%} of the run" if steps.total_steps and math.isfinite(horizon) else ""
+    return [
+        *_rows(
+            "length",
+            f"{_count(settings.epochs, 'epoch')} of {_count(steps.steps_per_epoch, 'step')} of "
+            f"{_count(steps.images_per_step, 'image')}: {_count(steps.total_steps, 'step')}",
+            f"the teacher averages over {horizon:,.0f} steps at the start{share}",
+        ),
+        *_rows(
+            "network",
+            f"ViT of width {vit.embed_dim}, depth {vit.depth}, patch {vit.patch_size} at {crops.image_size} px: "
+            f"{size.backbone_parameters:,} parameters, and {size.head_parameters:,} of the heads",
+            f"{size.flops_per_image / 1e9:,.1f} GFLOP for an image in a step "
+            f"({crops.num_global_crops} global and {crops.num_local_crops} local crops)",
+        ),
+        *_rows("memory", *_memory(result, forecast)),
+        *_rows("speed", *_speed(result, forecast)),
+        *_rows("time", _time(forecast)),
+        *_rows(
+            "disk",
+            f"{_size(forecast.disk_bytes)} at most: four checkpoints of {_size(size.checkpoint_bytes)} while one is "
+            "being written, metrics, exports",
+        ),
+        *_files(result, forecast),
+    ]
+
+
+def _memory(result: DryRun, forecast: Forecast) -> Iterator[str]:
+    memory = forecast.memory
+    on_device = forecast.needed_memory == memory.device
+    total = memory.device if on_device else memory.host
+    where = f" on {result.machine.device}" if on_device else ""
+    compared = "not compared on such a device yet" if on_device else "measured peaks were 6 to 11% above it"
+    yield f"about {_size(total)}{where} (computed from the settings; {compared})"
+    parts = [f"{_NAMES.get(name, name)} {_size(value)}" for name, value in memory._asdict().items() if value]
+    yield ", ".join(parts)
+    if memory.is_largest_at_start and not on_device:
+        yield "it is largest at the start, while the patch embedding is fitted to the images"
+
+
+def _speed(result: DryRun, forecast: Forecast) -> Iterator[str]:
+    speed = forecast.speed
+    if speed is None:
+        yield _unmeasured(result)
+        return
+    timed = f"{_count(speed.steps, 'step')} of {_count(speed.images_per_step, 'image')}"
+    yield f"{_rate(speed.together)} images/s, timed on {timed}"
+    if not speed.is_whole_step:
+        yield f"(a whole step of {forecast.plan.images_per_step} would take too long or too much memory to try)"
+    yield f"the step alone {_rate(speed.step)}, the loader alone {_rate(speed.loader)} images/s; {_loading(speed)}"
+
+
+def _unmeasured(result: DryRun) -> str:
+    if result.errors:
+        return "not measured: the run cannot start"
+    return "not measured: " + ("nothing is left to do" if result.start.finished else "two images a step do not fit")
+
+
+def _loading(speed: Speed) -> str:
+    if speed.data_wait <= _STARVED:
+        return f"the step waits {speed.data_wait:.0%} of the time for data, which is fine"
+    remedy = "more --num-workers, --dataset-cache ram or smaller image files"
+    return f"the step waits {speed.data_wait:.0%} of the time for data: {remedy}"
+
+
+def _time(forecast: Forecast) -> str:
+    if forecast.training_seconds is None or forecast.evaluation_seconds is None:
+        return "not known"
+    whole = span(forecast.training_seconds + forecast.evaluation_seconds)
+    if not forecast.evaluation_seconds:
+        return f"about {whole} to the end"
+    return f"about {whole} to the end, {span(forecast.evaluation_seconds)} of it for k-NN"
+
+
+def _files(result: DryRun, forecast: Forecast) -> list[str]:
+    out = result.output_dir
+    inside = [file for file in forecast.files if file.path.parent == out]
+    outside = [file for file in forecast.files if file.path.parent != out]
+    rows = [f"in {out}:", *(_file(file, file.path.name) for file in inside)]
+    return _rows("writes", *rows, *(_file(file, str(file.path)) for file in outside))
+
+
+def _file(file: OutputFile, name: str) -> str:
+    size = f" ({_size(file.num_bytes)})" if file.num_bytes > 1e6 else ""
+    return f"{name}{size}: {file.note}"
+
+
+def _settled(result: DryRun) -> Iterator[str]:
+    values = flatten(result.settings.model_dump())
+    for key, leaf in BY_KEY.items():
+        origin = result.origins.get(key, "")
+        if origin.startswith("auto"):
+            value = f"{values[key]:.6g}" if isinstance(values[key], float) else str(values[key])
+            yield f"  {leaf.flag:<30} {value:<12} {origin.removeprefix('auto: ')}"
+    machine = result.machine
+    for key, text in (
+        ("device", machine.device),
+        ("precision", machine.precision),
+        ("dataset.num_workers", machine.workers),
+    ):
+        if values[key] == "auto":
+            yield f"  {BY_KEY[key].flag:<30} {text:<12} this machine"
+
+
+def span(seconds: float) -> str:
+    """`42 s`, `3 min`, `2 h 5 min` or `3 d 4 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
+
+
+def _size(num_bytes: float) -> str:
+    return f"{num_bytes / 1e9:.1f}{_GLUE}GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:,.0f}{_GLUE}MB"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def _rate(value: float) -> str:
+    return f"{value:.2g}" if value < 10 else f"{value:,.0f}"

@@ -1,0 +1,101 @@
+"""Each warning appears where it should, not beside it, and its remedy is one."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sltdino import load_settings
+from sltdino.core.auto import plan, settle
+from sltdino.core.distributed import World
+from sltdino.core.settings import PretrainSettings
+from sltdino.data.image_folder import ImageFolder, scan
+from sltdino.pretraining.advice import Advice, advise_data, advise_resources, advise_settings
+from sltdino.pretraining.measured import Sample
+
+FINE = Sample(tried=100, bad={}, first_bad="", sides=(), mean_pixels=0.0)
+
+
+def settled(stream: str = "hands", num_images: int = 24, **flags: Any) -> PretrainSettings:
+    settings = load_settings(stream, flags={"train_dir": "crops", **flags}).settings
+    return settle(settings, num_images=num_images).settings
+
+
+def topics(**flags: Any) -> list[str]:
+    return [advice.topic for advice in advise_settings(settled(**flags), World())]
+
+
+@pytest.mark.parametrize("stream", ["hands", "face"])
+@pytest.mark.parametrize("num_images", [1_000, 19_999])
+def test_the_defaults_for_few_images_are_not_warned_of(stream: str, num_images: int) -> None:
+    assert topics(stream=stream, num_images=num_images) == []
+
+
+def test_mirrored_hands_are_warned_of_and_faces_are_not() -> None:
+    assert topics(aug_hflip_prob=0.5) == ["flip"]
+    assert topics(stream="face", aug_hflip_prob=0.5) == []
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "out_dim", "warned"),
+    [(32, 2048, False), (31, 2048, True), (1024, 65_536, False), (64, 65_536, True)],
+)
+def test_sinkhorn_with_less_rows_than_any_recipe_is_warned_of(batch_size: int, out_dim: int, warned: bool) -> None:
+    flags = {"batch_size": batch_size, "out_dim": out_dim}
+    assert topics(use_sinkhorn=True, **flags) == ["prototypes"] * warned
+    assert topics(use_sinkhorn=False, **flags) == []
+
+
+def test_the_remedies_for_sinkhorn_are_just_enough() -> None:
+    [advice] = advise_settings(settled(batch_size=20, out_dim=65_536), World())
+    assert "--batch-size 1024 or more" in advice.remedy
+    assert "--out-dim 1280 or less" in advice.remedy
+    assert topics(batch_size=1024, out_dim=65_536) == topics(batch_size=20, out_dim=1280) == []
+
+
+def test_accumulated_batches_do_not_help_sinkhorn() -> None:
+    assert topics(batch_size=64, accumulate_steps=16, out_dim=65_536) == ["prototypes"]
+
+
+def test_registers_are_warned_of() -> None:
+    assert topics(vit_registers=4) == ["export"]
+
+
+@pytest.fixture
+def images(pictures: Path) -> ImageFolder:
+    return scan([pictures])
+
+
+def about(images: ImageFolder, *, sample: Sample = FINE, **flags: Any) -> list[Advice]:
+    settings = settled(batch_size=8, **flags)
+    return list(advise_data(settings, images, plan(settings, num_images=len(images)), sample))
+
+
+def test_local_crops_of_few_images_are_warned_of(images: ImageFolder) -> None:
+    assert [advice.topic for advice in about(images, num_local_crops=2)] == ["local crops"]
+    assert about(images) == []
+
+
+def test_a_teacher_slower_than_the_run_is_warned_of_and_the_remedy_holds(images: ImageFolder) -> None:
+    [advice] = about(images, epochs=30, teacher_momentum_base=0.99)  # 100 steps of 90
+    assert (advice.topic, advice.remedy) == ("teacher", "--teacher-momentum-base 0.8333 or less, or more --epochs")
+    assert about(images, epochs=30, teacher_momentum_base=0.8333) == []
+    assert about(images, epochs=40, teacher_momentum_base=0.99) == []
+
+
+def test_more_bad_images_than_a_run_stands_are_warned_of(images: ImageFolder) -> None:
+    two = FINE._replace(bad={"empty file": 2}, first_bad="crops/1.png")
+    assert [advice.topic for advice in about(images, sample=two)] == ["bad images"]
+    assert about(images, sample=two, dataset_max_bad_fraction=0.02) == []
+
+
+def test_what_the_machine_lacks_is_warned_of() -> None:
+    fine = {"seconds": 3600.0, "memory": 8, "free_memory": 10, "disk": 10, "free_disk": 10}
+    assert list(advise_resources(**fine)) == []
+    lacking = {"time": {"seconds": 2 * 86_400.0}, "memory": {"memory": 10}, "disk": {"disk": 11}}
+    for topic, change in lacking.items():
+        [advice] = advise_resources(**fine | change)
+        assert advice.topic == topic
+    [slow] = advise_resources(**fine | lacking["time"])
+    assert "2.0 days" in slow.text
+    assert "--preset laptop" in slow.remedy
