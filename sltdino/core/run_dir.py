@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from sltdino.core import files, json_files, run_files
+from sltdino.core import artifacts, files, json_files, run_files
 from sltdino.core.json_files import JsonLines, JsonLinesReader
 from sltdino.core.lock import FolderLock
 from sltdino.core.run_files import DEFAULT_NAMES, LoadedCheckpoint
@@ -146,17 +146,7 @@ class RunDir:
         self, path: Path | str, *, name: str | None = None, metadata: Mapping[str, object] | None = None
     ) -> None:
         """Record a file that the run made. A second one of the same name takes the place of the first in the list."""
-        entry = {
-            "name": name if name is not None else Path(path).name,
-            "path": str(path),
-            "timestamp": json_files.now(),
-            "metadata": json_files.finite(metadata or {}),
-        }
-        names = [known["name"] for known in self._artifacts]
-        if entry["name"] in names:
-            self._artifacts[names.index(entry["name"])] = entry
-        else:
-            self._artifacts.append(entry)
+        self._artifacts[:] = artifacts.placed(self._artifacts, path, name=name, metadata=metadata or {})
         json_files.write(self.path / run_files.ARTIFACTS, self._artifacts)
 
     def write_status(self, state: State, *, exit_code: int | None = None, message: str = "", **progress: Any) -> None:
