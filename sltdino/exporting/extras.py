@@ -12,10 +12,11 @@ def required(module: str, *, format: str, extra: str) -> Any:
     Raises:
         SettingsError: it is not installed, with the line that installs it.
     """
+    package = module.partition(".")[0]
     try:
+        importlib.import_module(package)  # by itself first, so that an error is about it and not its part
         return importlib.import_module(module)
     except ImportError as error:
-        package = module.partition(".")[0]
         reason = "is not installed" if error.name == package else f"does not import ({error})"
         raise SettingsError(
             f"--format {format}: {package}, which writes and checks it, {reason}; pip install 'sltdino[{extra}]'"

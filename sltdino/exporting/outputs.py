@@ -16,6 +16,11 @@ FOLDER_WEIGHTS = "model.safetensors"
 FOLDER_FILES = {"config.json", "preprocessor_config.json", FOLDER_WEIGHTS, FOLDER_SIDECAR}
 
 
+HEADER_KEY = "sltdino"
+"""Under which the header of a file that has one holds the metadata, as JSON; the only key, as safetensors would write
+several in an order that changes."""
+
+
 class ExportReport(NamedTuple):
     """What was written, and how it was proven."""
 
@@ -59,6 +64,11 @@ class Recipe(NamedTuple):
 def network_input(backbone: TrainedBackbone) -> NetworkInput:
     """The input of a consumer that normalises as it is told, so as the training did."""
     return NetworkInput(backbone.network.image_size, backbone.mean, backbone.std)
+
+
+def said(backbone: TrainedBackbone) -> dict[str, Any]:
+    """What is known about the backbone."""
+    return {key: value for key, value in backbone.metadata.items() if value is not None}
 
 
 def sidecar_of(out: Path, format: str) -> Path:
@@ -214,7 +224,7 @@ def _record(backbone: TrainedBackbone, recipe: Recipe, report: ExportReport) -> 
     """The sidecar: whose weights these are, what the consumer must know, and the proof."""
     proof = {key: value for key, value in report._asdict().items() if key in Proof._fields}
     return {
-        **{key: value for key, value in backbone.metadata.items() if value is not None},
+        **said(backbone),
         "file": report.path.name,
         "format": report.format,
         "sha256": report.sha256,

@@ -19,7 +19,7 @@ from sltdino.core import json_files
 from sltdino.errors import CheckpointError, SettingsError
 from sltdino.exporting.backbone import TrainedBackbone
 from sltdino.exporting.extras import required
-from sltdino.exporting.outputs import ExportReport, Recipe, network_input, write_file
+from sltdino.exporting.outputs import HEADER_KEY, ExportReport, Recipe, network_input, said, write_file
 from sltdino.exporting.verify import Consumer, Proof, compare_features, refused
 from sltdino.models.vit import Features, VisionTransformer
 
@@ -41,8 +41,7 @@ def write(backbone: TrainedBackbone, path: Path) -> ExportReport:
     if num_bytes > _LARGEST:
         raise SettingsError(f"--format onnx: {num_bytes / 2**30:.1f} GiB of weights, and one ONNX file holds 2 GiB")
     given = network_input(backbone)
-    metadata = {key: value for key, value in backbone.metadata.items() if value is not None}
-    content = _onnx_bytes(backbone.network, {**metadata, "input": given._asdict()})
+    content = _onnx_bytes(backbone.network, {**said(backbone), **given._asdict()})
     facts = {"opset": OPSET, "exporter": "torch.onnx.export(dynamo=True)"}
     return write_file(
         backbone,
@@ -85,7 +84,7 @@ def _onnx_bytes(network: VisionTransformer, metadata: dict[str, Any]) -> bytes:
     assert program is not None
     model = program.model_proto
     entry = model.metadata_props.add()
-    entry.key, entry.value = "sltdino", json_files.dumps(metadata)
+    entry.key, entry.value = HEADER_KEY, json_files.dumps(metadata)
     return bytes(model.SerializeToString())
 
 

@@ -9,11 +9,10 @@ from sltdino.core.settings import VitSettings
 from sltdino.exporting.backbone import TrainedBackbone
 from sltdino.exporting.extras import required
 from sltdino.exporting.folding import float_weights
-from sltdino.exporting.outputs import ExportReport, Recipe, network_input, write_file
+from sltdino.exporting.outputs import HEADER_KEY, ExportReport, Recipe, network_input, said, write_file
 from sltdino.exporting.verify import Consumer, Proof, compare_features, load_strictly, other_grids
 from sltdino.models.vit import VisionTransformer
 
-HEADER_KEY = "sltdino"
 _SHAPE = {"patch_size", "embed_dim", "depth", "num_heads", "mlp_ratio", "registers", "layer_scale", "layer_norm_eps"}
 
 
@@ -26,8 +25,7 @@ def write(backbone: TrainedBackbone, path: Path) -> ExportReport:
     """
     safetensors = required("safetensors.torch", format="safetensors", extra="safetensors")
     given, vit = network_input(backbone), backbone.network.vit.model_dump(include=_SHAPE)
-    metadata = {key: value for key, value in backbone.metadata.items() if value is not None}
-    header = {"format": "pt", HEADER_KEY: json_files.dumps({**metadata, "input": given._asdict(), "vit": vit})}
+    header = {HEADER_KEY: json_files.dumps({**said(backbone), **given._asdict(), "vit": vit})}
     content = safetensors.save(float_weights(backbone), metadata=header)
     load = f"from safetensors.torch import load_file\n\nstate_dict = load_file({str(path)!r})"
     return write_file(
@@ -44,16 +42,15 @@ def _check(backbone: TrainedBackbone, path: Path) -> Proof:
     with required("safetensors", format="safetensors", extra="safetensors").safe_open(path, "pt") as file:
         header: dict[str, Any] = json.loads(file.metadata()[HEADER_KEY])
         weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # no mapping
-    given = header["input"]
-    network = VisionTransformer(VitSettings.model_validate(header["vit"]), image_size=given["image_size"]).eval()
+    network = VisionTransformer(VitSettings.model_validate(header["vit"]), image_size=header["image_size"]).eval()
     load_strictly(network, weights, consumer="sltdino")
     consumer = Consumer(
         features=network.forward_features,
         name="safetensors",
         distributions=("safetensors",),
-        mean=tuple(given["mean"]),
-        std=tuple(given["std"]),
-        layer_norm_eps=header["vit"]["layer_norm_eps"],
+        mean=tuple(header["mean"]),
+        std=tuple(header["std"]),
+        layer_norm_eps=backbone.network.vit.layer_norm_eps,
         grids=other_grids(backbone.network),
     )
     return compare_features(backbone, consumer, num_tensors=len(weights))

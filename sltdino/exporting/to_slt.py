@@ -19,7 +19,7 @@ from sltdino.exporting.folding import (
     fold_layer_scale,
     fold_normalisation,
 )
-from sltdino.exporting.outputs import ExportReport, NetworkInput, Recipe, write_file
+from sltdino.exporting.outputs import ExportReport, NetworkInput, Recipe, said, write_file
 from sltdino.exporting.slt_network import SltNetwork
 from sltdino.exporting.verify import Consumer, Proof, compare_features, load_strictly, other_grids
 
@@ -55,7 +55,7 @@ def slt_recipe(format: str, backbone: TrainedBackbone, path: Path, *, model: str
 
 def slt_payload(backbone: TrainedBackbone, model: dict[str, Tensor]) -> dict[str, Any]:
     """What SLT's loader finds in a file: weights and metadata, of plain values only."""
-    return {"model": model, "metadata": {key: value for key, value in backbone.metadata.items() if value is not None}}
+    return {"model": model, "metadata": said(backbone)}
 
 
 def slt_state_dict(backbone: TrainedBackbone) -> dict[str, Tensor]:
