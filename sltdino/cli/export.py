@@ -67,7 +67,7 @@ def _lines(report: "ExportReport") -> Iterator[str]:
         yield from _wrapped(f"at other sizes, where positions are resampled: {sizes}")
     if report.layer_norm_eps_effect:
         yield from _wrapped(
-            f"its LayerNorms use epsilon {report.layer_norm_eps:g}, not the training's, "
+            f"by default, its LayerNorms use epsilon {report.layer_norm_eps:g}, not the training's, "
             f"which moves the features by {_figure(report.layer_norm_eps_effect)}"
         )
     for note in report.notes:

@@ -35,7 +35,8 @@ def write(backbone: TrainedBackbone, path: Path) -> ExportReport:
     """
     weights, arguments = timm_state_dict(backbone), create_model_arguments(backbone)
     facts = {"create_model": arguments, "layer_norm_eps": backbone.network.vit.layer_norm_eps}
-    recipe = Recipe("timm", _load_lines(backbone, path), network_input(backbone), (("timm", facts),))
+    load, notes = _load_lines(backbone, path), _notes(backbone)
+    recipe = Recipe("timm", load, network_input(backbone), (("timm", facts),), notes)
     as_safetensors = path.suffix.lower() == ".safetensors"
     header = {HEADER_KEY: json_files.dumps(said(backbone))}
     content = _safetensors().save(weights, metadata=header) if as_safetensors else _pickled(weights)
@@ -76,10 +77,10 @@ def create_model_arguments(backbone: TrainedBackbone) -> dict[str, Any]:
         arguments["init_values"] = vit.layer_scale
     if vit.registers:
         arguments |= {"reg_tokens": vit.registers, "no_embed_class": True}
-    # what timm.data.resolve_model_data_config tells of the input
+    # what timm.data.resolve_model_data_config tells of the input: the whole picture, squeezed, as our evaluation has it
     arguments["pretrained_cfg_overlay"] = {
         "mean": list(backbone.mean), "std": list(backbone.std), "input_size": [3, size, size],
-        "interpolation": "bicubic", "crop_pct": 1.0,
+        "interpolation": "bicubic", "crop_pct": 1.0, "crop_mode": "squash",
     }  # fmt: skip
     return arguments
 
@@ -88,6 +89,11 @@ def _architecture(shape: tuple[int, int, int], patch_size: int, mlp_ratio: float
     size = _SIZES.get(shape)
     known_to_timm = size is not None and mlp_ratio == 4 and patch_size in _PATCHES[size]
     return f"vit_{size}_patch{patch_size}_224" if known_to_timm else _GENERIC
+
+
+def _notes(backbone: TrainedBackbone) -> tuple[str, ...]:
+    eps = backbone.network.vit.layer_norm_eps
+    return () if eps == REFERENCE_EPS else (f"the norm_layer below gives timm's LayerNorms the training's {eps:g}",)
 
 
 def _load_lines(backbone: TrainedBackbone, path: Path) -> str:

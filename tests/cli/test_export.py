@@ -28,7 +28,7 @@ def test_the_report_says_what_was_written_how_it_was_proven_and_how_to_load_it(
     text = " ".join(result.out.split())
     assert "verified in our own forward of timm's VisionTransformer: largest relative difference" in text
     assert "at other sizes, where positions are resampled:" in text
-    assert "its LayerNorms use epsilon 1e-06, not the training's, which moves the features by" in text
+    assert "by default, its LayerNorms use epsilon 1e-06, not the training's, which moves the features by" in text
     assert "feed it RGB of 0..1 less 0.485 0.456 0.406, over 0.229 0.224 0.225, at 16 px" in text
     assert lines[lines.index("load it:") + 1 :] == [f"  {line}".rstrip() for line in report.load.split("\n")]
 

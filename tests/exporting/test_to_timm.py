@@ -21,7 +21,9 @@ SEED_MEAN, SEED_STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.3)
 def in_timm(blocks_of: Any) -> Any:
     """What timm computes: with `no_embed_class` positions are the patches' alone, else prefix tokens have some."""
 
-    def in_timm(weights: dict[str, Tensor], arguments: dict[str, Any], images: Tensor) -> tuple[Tensor, Tensor]:
+    def in_timm(
+        weights: dict[str, Tensor], arguments: dict[str, Any], images: Tensor, *, eps: float = 1e-6
+    ) -> tuple[Tensor, Tensor]:
         p = {key: value.double() for key, value in weights.items()}
         assert arguments["num_classes"] == 0
         patch, heads, depth = (arguments[key] for key in ("patch_size", "num_heads", "depth"))
@@ -39,7 +41,7 @@ def in_timm(blocks_of: Any) -> Any:
             positions = positions.mT.unflatten(2, (grid, grid))
             positions = F.interpolate(positions, size=(rows, columns), mode="bicubic", antialias=True).flatten(2).mT
         x = torch.cat([(prefix + p["pos_embed"][:, :own] if own else prefix).expand(len(x), -1, -1), x + positions], 1)
-        x = blocks_of(x, p, depth=depth, heads=heads, eps=1e-6)
+        x = blocks_of(x, p, depth=depth, heads=heads, eps=eps)
         return x[:, 0], x[:, count:]
 
     return in_timm
@@ -87,14 +89,17 @@ def test_its_difference_at_other_sizes_is_the_one_reported(
 
 
 def test_the_difference_of_epsilon_is_reported_and_the_lines_to_load_it_undo_it(
-    make_backbone: Any, tmp_path: Path
+    make_backbone: Any, ours: Any, in_timm: Any, relative: Any, tmp_path: Path
 ) -> None:
     same = write_backbone(make_backbone(vit={"layer_norm_eps": 1e-6}), format="timm", out=tmp_path / "a.pt")
-    other = write_backbone(make_backbone(vit={"layer_norm_eps": 1e-2}), format="timm", out=tmp_path / "b.pt")
-    assert (same.layer_norm_eps, same.layer_norm_eps_effect) == (1e-6, 0)
-    assert other.layer_norm_eps_effect > 1e-3
+    assert (same.layer_norm_eps, same.layer_norm_eps_effect, same.notes) == (1e-6, 0, ())
     assert "norm_layer" not in same.load
+    backbone = make_backbone(vit={"layer_norm_eps": 1e-2})
+    other, weights, arguments = written(backbone, tmp_path / "b.pt")
+    assert other.layer_norm_eps_effect > 1e-3
     assert "norm_layer'] = functools.partial(torch.nn.LayerNorm, eps=0.01)" in other.load
+    pictures, features = ours(backbone, 16)
+    assert relative(in_timm(weights, arguments, normalised(pictures, arguments), eps=1e-2), features) < 1e-6
 
 
 def test_the_lines_to_load_it_are_python_about_these_files(make_backbone: Any, tmp_path: Path) -> None:
