@@ -17,8 +17,8 @@ FOLDER_FILES = {"config.json", "preprocessor_config.json", FOLDER_WEIGHTS, FOLDE
 
 
 HEADER_KEY = "sltdino"
-"""Under which the header of a file that has one holds the metadata, as JSON; the only key, as safetensors would write
-several in an order that changes."""
+"""Under which a file of our own names holds the metadata, as JSON. In safetensors it stays the only key: several would be
+written in an order that changes."""
 
 
 class ExportReport(NamedTuple):

@@ -41,7 +41,7 @@ def write(backbone: TrainedBackbone, path: Path) -> ExportReport:
     if num_bytes > _LARGEST:
         raise SettingsError(f"--format onnx: {num_bytes / 2**30:.1f} GiB of weights, and one ONNX file holds 2 GiB")
     given = network_input(backbone)
-    content = _onnx_bytes(backbone.network, {**said(backbone), **given._asdict()})
+    content = _onnx_bytes(backbone.network, {**said(backbone), "input": given._asdict()})
     facts = {"opset": OPSET, "exporter": "torch.onnx.export(dynamo=True)"}
     return write_file(
         backbone,

@@ -25,7 +25,7 @@ def write(backbone: TrainedBackbone, path: Path) -> ExportReport:
     """
     safetensors = required("safetensors.torch", format="safetensors", extra="safetensors")
     given, vit = network_input(backbone), backbone.network.vit.model_dump(include=_SHAPE)
-    header = {HEADER_KEY: json_files.dumps({**said(backbone), **given._asdict(), "vit": vit})}
+    header = {HEADER_KEY: json_files.dumps({**said(backbone), "input": given._asdict(), "vit": vit})}
     content = safetensors.save(float_weights(backbone), metadata=header)
     load = f"from safetensors.torch import load_file\n\nstate_dict = load_file({str(path)!r})"
     return write_file(
@@ -42,14 +42,15 @@ def _check(backbone: TrainedBackbone, path: Path) -> Proof:
     with required("safetensors", format="safetensors", extra="safetensors").safe_open(path, "pt") as file:
         header: dict[str, Any] = json.loads(file.metadata()[HEADER_KEY])
         weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # no mapping
-    network = VisionTransformer(VitSettings.model_validate(header["vit"]), image_size=header["image_size"]).eval()
+    given = header["input"]
+    network = VisionTransformer(VitSettings.model_validate(header["vit"]), image_size=given["image_size"]).eval()
     load_strictly(network, weights, consumer="sltdino")
     consumer = Consumer(
         features=network.forward_features,
         name="safetensors",
         distributions=("safetensors",),
-        mean=tuple(header["mean"]),
-        std=tuple(header["std"]),
+        mean=tuple(given["mean"]),
+        std=tuple(given["std"]),
         layer_norm_eps=backbone.network.vit.layer_norm_eps,
         grids=other_grids(backbone.network),
     )

@@ -11,12 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sltdino.core import json_files
 from sltdino.core.settings_base import known
 from sltdino.exporting.backbone import TrainedBackbone
 from sltdino.exporting.extras import required
 from sltdino.exporting.folding import float_weights
-from sltdino.exporting.outputs import HEADER_KEY, ExportReport, Recipe, network_input, said, write_file
+from sltdino.exporting.outputs import ExportReport, Recipe, network_input, write_file
 from sltdino.exporting.reference_block import REFERENCE_EPS
 from sltdino.exporting.timm_network import TimmNetwork
 from sltdino.exporting.verify import Consumer, Proof, compare_features, load_strictly, other_grids
@@ -38,8 +37,7 @@ def write(backbone: TrainedBackbone, path: Path) -> ExportReport:
     load, notes = _load_lines(backbone, path), _notes(backbone)
     recipe = Recipe("timm", load, network_input(backbone), (("timm", facts),), notes)
     as_safetensors = path.suffix.lower() == ".safetensors"
-    header = {HEADER_KEY: json_files.dumps(said(backbone))}
-    content = _safetensors().save(weights, metadata=header) if as_safetensors else _pickled(weights)
+    content = _safetensors().save(weights, metadata={"format": "pt"}) if as_safetensors else _pickled(weights)
     return write_file(
         backbone,
         path,

@@ -34,7 +34,7 @@ def test_the_header_says_all_that_rebuilds_the_network_and_feeds_it(exported: An
     assert header.keys() == {"sltdino"}
     said = json.loads(header["sltdino"])
     assert (said["stream"], said["network"], said["global_step"]) == ("hand", "teacher", 42)
-    assert (said["mean"], said["std"], said["image_size"]) == ([0.5, 0.4, 0.3], [0.25, 0.2, 0.3], 16)
+    assert said["input"] == {"image_size": 16, "mean": [0.5, 0.4, 0.3], "std": [0.25, 0.2, 0.3]}
     assert said["vit"] == {
         "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2, "mlp_ratio": 4.0, "layer_norm_eps": 1e-5, **VIT,
     }  # fmt: skip
