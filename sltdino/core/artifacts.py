@@ -18,7 +18,7 @@ def placed(
         "timestamp": json_files.now(),
         "metadata": json_files.finite(metadata),
     }
-    names = [known["name"] for known in artifacts]
+    names = [known.get("name") for known in artifacts]
     if entry["name"] not in names:
         return [*artifacts, entry]
     index = names.index(entry["name"])

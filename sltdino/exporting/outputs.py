@@ -14,11 +14,9 @@ from sltdino.exporting.verify import Proof, refused
 FOLDER_SIDECAR = "sltdino.json"
 FOLDER_WEIGHTS = "model.safetensors"
 FOLDER_FILES = {"config.json", "preprocessor_config.json", FOLDER_WEIGHTS, FOLDER_SIDECAR}
-
-
 HEADER_KEY = "sltdino"
-"""Under which a file of our own names holds the metadata, as JSON. In safetensors it stays the only key: several would be
-written in an order that changes."""
+"""Under which a file of our own names holds the metadata, as JSON. In safetensors it stays the only key: several would
+be written in an order that changes."""
 
 
 class ExportReport(NamedTuple):
@@ -146,7 +144,7 @@ def check_output(out: Path, *, format: str) -> None:
                 f"{out}: its metadata would replace that of {written['file']} in {sidecar}; choose another name"
             )
     elif out.is_file():
-        raise RunFolderError(f"{out}: exists, and no export wrote it; remove it, or choose another name")
+        raise RunFolderError(f"{out}: exists, and no {format} export wrote it; remove it, or choose another name")
 
 
 def prepare_output(out: Path, *, format: str) -> None:

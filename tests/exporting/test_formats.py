@@ -110,7 +110,7 @@ def test_a_file_cut_short_is_a_refusal_not_a_bug(
 @pytest.mark.parametrize("format", ["slt", "timm", "onnx", "safetensors"])
 def test_a_file_that_no_export_wrote_is_not_replaced(make_backbone: Any, tmp_path: Path, format: str) -> None:
     (tmp_path / NAMES[format]).write_text("mine")
-    with pytest.raises(RunFolderError, match="exists, and no export wrote it"):
+    with pytest.raises(RunFolderError, match=f"exists, and no {format} export wrote it"):
         write_backbone(make_backbone(), format=format, out=tmp_path / NAMES[format])
     assert contents(tmp_path) == {NAMES[format]: b"mine"}
 
