@@ -129,23 +129,39 @@ def test_vit_small_has_timms_150_keys_and_shapes(make_backbone: Any, block_shape
 
 
 @pytest.mark.parametrize(
-    ("vit", "name"),
+    ("shape", "patch_size", "mlp_ratio", "name"),
     [
-        ({"embed_dim": 384, "depth": 12, "num_heads": 6, "patch_size": 16}, "vit_small_patch16_224"),
-        ({"embed_dim": 192, "depth": 12, "num_heads": 3, "patch_size": 16}, "vit_tiny_patch16_224"),
-        ({"embed_dim": 384, "depth": 12, "num_heads": 6, "patch_size": 8}, "vit_small_patch8_224"),
-        ({"embed_dim": 192, "depth": 12, "num_heads": 3, "patch_size": 8}, "vit_base_patch16_224"),
-        ({"embed_dim": 384, "depth": 12, "num_heads": 6, "patch_size": 14}, "vit_base_patch16_224"),
-        ({"embed_dim": 384, "depth": 12, "num_heads": 6, "patch_size": 16, "mlp_ratio": 3}, "vit_base_patch16_224"),
+        ((384, 12, 6), 16, 4.0, "vit_small_patch16_224"),
+        ((192, 12, 3), 16, 4.0, "vit_tiny_patch16_224"),
+        ((768, 12, 12), 32, 4.0, "vit_base_patch32_224"),
+        ((384, 12, 6), 8, 4.0, "vit_small_patch8_224"),
+        ((192, 12, 3), 8, 4.0, "vit_base_patch16_224"),
+        ((384, 12, 6), 14, 4.0, "vit_base_patch16_224"),
+        ((384, 12, 6), 16, 3.0, "vit_base_patch16_224"),
+        ((384, 12, 12), 16, 4.0, "vit_base_patch16_224"),
     ],
 )
-def test_an_architecture_is_named_only_where_timm_has_it_and_spelt_out_always(
-    make_backbone: Any, vit: dict[str, Any], name: str
+def test_an_architecture_is_named_only_where_timm_has_it(
+    shape: tuple[int, int, int], patch_size: int, mlp_ratio: float, name: str
 ) -> None:
-    arguments = to_timm.create_model_arguments(make_backbone(image_size=112, moved=False, vit=vit))
-    assert arguments["model_name"] == name
-    assert arguments["img_size"] == 112
-    assert {key: arguments[key] for key in vit} == vit
+    assert to_timm._architecture(shape, patch_size, mlp_ratio) == name
+
+
+def test_whatever_the_name_every_argument_is_spelt_out(make_backbone: Any) -> None:
+    vit = {"embed_dim": 32, "depth": 3, "num_heads": 4, "patch_size": 4, "mlp_ratio": 2.5}
+    arguments = to_timm.create_model_arguments(
+        make_backbone(
+            vit={**vit, "registers": 2, "layer_scale": 0.1}, augmentation={"mean": SEED_MEAN, "std": SEED_STD}
+        )
+    )
+    assert arguments == {
+        "model_name": "vit_base_patch16_224", "img_size": 16, **vit, "num_classes": 0, "dynamic_img_size": True,
+        "init_values": 0.1, "reg_tokens": 2, "no_embed_class": True,
+        "pretrained_cfg_overlay": {
+            "mean": list(SEED_MEAN), "std": list(SEED_STD), "input_size": [3, 16, 16], "interpolation": "bicubic",
+            "crop_pct": 1.0, "crop_mode": "squash",
+        },
+    }  # fmt: skip
 
 
 def test_another_suffix_is_refused(make_backbone: Any, tmp_path: Path) -> None:
