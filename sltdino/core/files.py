@@ -64,6 +64,36 @@ def refuse_what_is_no_file(path: Path) -> None:
 
 
 @contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Fill a temporary folder beside `path`; it takes the name when the body ends well, and is removed when it fails.
+
+    What `path` was before, a folder or nothing, is replaced as a whole. The caller decides whether it may be.
+
+    Raises:
+        CannotCreateError, StorageError: as `new_file`; an old folder is as it was.
+    """
+    temporary, old = (path.parent / f".sltdino-{secrets.token_hex(8)}.folder" for _ in range(2))
+    with os_errors(path):
+        try:
+            temporary.mkdir()
+            yield temporary
+            flush_folder(temporary)
+            if path.is_dir():
+                path.rename(old)  # a rename cannot replace a folder that holds something
+            try:
+                temporary.rename(path)
+            except OSError:
+                if old.exists():
+                    old.rename(path)
+                raise
+            flush_folder(path.parent)
+            if old.exists():
+                shutil.rmtree(old)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
 def os_errors(path: Path, *, reading: bool = False) -> Iterator[None]:
     """Turn an `OSError` about `path` into the `StorageError` or `CannotCreateError` that a user can act on."""
     try:

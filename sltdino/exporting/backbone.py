@@ -3,17 +3,21 @@
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from sltdino.core.run_files import load_checkpoint, read_names, stored_settings
-from sltdino.core.settings import PretrainSettings
+import torch
+
+from sltdino.core.run_files import PARAMS, LoadedCheckpoint, load_checkpoint, read_names, stored_settings
+from sltdino.core.settings import PretrainSettings, VitSettings
 from sltdino.core.settings_base import known
-from sltdino.errors import CheckpointError, MissingInputError, SettingsError
+from sltdino.errors import CheckpointError, MissingInputError, SettingsError, SltDinoError
 from sltdino.models.vit import VisionTransformer
 
 Which = Literal["last", "best"]
+_NOT_OURS = {"E-CKPT-FOREIGN", "E-CKPT-LEGACY", "E-CKPT-UNSAFE"}
+"""Codes of files that may hold a backbone all the same, written by others."""
 
 
 class TrainedBackbone(NamedTuple):
-    """The teacher's backbone, in evaluation mode on the CPU in float32."""
+    """The backbone of a teacher or student, in evaluation mode on the CPU in float32."""
 
     network: VisionTransformer
     mean: tuple[float, float, float]
@@ -23,8 +27,8 @@ class TrainedBackbone(NamedTuple):
     """`stream algorithm best_loss epochs global_step backbone` and where the weights come from."""
 
 
-def load_trained_backbone(source: Path, *, which: Which = "last") -> TrainedBackbone:
-    """The teacher's backbone of a run folder or checkpoint file.
+def load_trained_backbone(source: Path, *, which: Which = "last", student: bool = False) -> TrainedBackbone:
+    """The teacher's backbone of a run folder or checkpoint file, or the student's.
 
     Raises:
         MissingInputError, CheckpointError: there is no such checkpoint, or it is damaged or foreign.
@@ -37,21 +41,22 @@ def load_trained_backbone(source: Path, *, which: Which = "last") -> TrainedBack
             f"{source}: has no best checkpoint, because no epoch has finished without collapse; "
             "look at sltdino inspect, or take the last one"
         )
-    checkpoint = load_checkpoint(source, which=which)
-    state = checkpoint.state
-    settings = stored_settings(checkpoint)
-    network = VisionTransformer(settings.vit, image_size=settings.augmentation.image_size)
-    prefix = "backbone."
-    weights = {key.removeprefix(prefix): value for key, value in state["teacher"].items() if key.startswith(prefix)}
     try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        raise CheckpointError(f"{checkpoint.path}: its weights do not fit its settings ({error})") from error
-    return trained_backbone(network, settings, state["progress"], checkpoint=checkpoint.path)
+        checkpoint = load_checkpoint(source, which=which)
+    except (CheckpointError, MissingInputError) as error:
+        if not _may_be_foreign(source, error):
+            raise
+        return _imported(source, error)
+    return _of_checkpoint(checkpoint, student=student)
 
 
 def trained_backbone(
-    network: VisionTransformer, settings: PretrainSettings, progress: dict[str, Any], *, checkpoint: Path
+    network: VisionTransformer,
+    settings: PretrainSettings,
+    progress: dict[str, Any],
+    *,
+    checkpoint: Path,
+    student: bool = False,
 ) -> TrainedBackbone:
     """Wrap a network with the metadata of its run."""
     crops = settings.augmentation
@@ -66,6 +71,7 @@ def trained_backbone(
             "mean": list(crops.mean), "std": list(crops.std), "layer_norm_eps": settings.vit.layer_norm_eps,
         },
         "checkpoint": checkpoint.name,
+        "network": "student" if student else "teacher",
     }  # fmt: skip
     return TrainedBackbone(network.eval().requires_grad_(False), crops.mean, crops.std, metadata)
 
@@ -81,3 +87,53 @@ def network_shape(network: VisionTransformer) -> dict[str, Any]:
         "num_heads": known(vit.num_heads),
         "mlp_ratio": vit.mlp_ratio,
     }
+
+
+def at_image_size(backbone: TrainedBackbone, image_size: int) -> TrainedBackbone:
+    """The backbone with the positions for images of another size stored, as it interpolates them itself.
+
+    Raises:
+        SettingsError: the size is not a multiple of the patch.
+    """
+    network = backbone.network
+    if image_size <= 0 or image_size % network.vit.patch_size:
+        raise SettingsError(f"--image-size: {image_size} is not a multiple of the patch size {network.vit.patch_size}")
+    resized = _fresh(network.vit, image_size)
+    positions = network.positions(resized.grid_size, resized.grid_size)
+    resized.load_state_dict({**network.state_dict(), "pos_embed": positions.detach()})
+    metadata = {**backbone.metadata, "backbone": network_shape(resized)}
+    if image_size != network.image_size:
+        metadata["positions_resampled_from"] = network.image_size
+    return backbone._replace(network=resized.eval().requires_grad_(False), metadata=metadata)
+
+
+def _of_checkpoint(checkpoint: LoadedCheckpoint, *, student: bool) -> TrainedBackbone:
+    state = checkpoint.state
+    settings = stored_settings(checkpoint)
+    network = _fresh(settings.vit, settings.augmentation.image_size)
+    prefix = "backbone."
+    stored = state["student" if student else "teacher"]
+    weights = {key.removeprefix(prefix): value for key, value in stored.items() if key.startswith(prefix)}
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(f"{checkpoint.path}: its weights do not fit its settings ({error})") from error
+    return trained_backbone(network, settings, state["progress"], checkpoint=checkpoint.path, student=student)
+
+
+def _fresh(vit: VitSettings, image_size: int) -> VisionTransformer:
+    """A network to load weights into, which leaves the caller's random numbers where they are."""
+    with torch.random.fork_rng(devices=[]):
+        return VisionTransformer(vit, image_size=image_size)
+
+
+def _may_be_foreign(source: Path, error: SltDinoError) -> bool:
+    """Whether a backbone of others may be there, in a file or a folder, rather than a run or checkpoint of ours."""
+    if source.is_dir():
+        return not (source / PARAMS).exists()
+    return error.code in _NOT_OURS
+
+
+def _imported(source: Path, error: SltDinoError) -> TrainedBackbone:
+    """A backbone that others wrote, for which nothing is there to read it yet."""
+    raise error

@@ -1,110 +1,97 @@
 """The export formats, and the command's one function."""
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sltdino.core import files, json_files
-from sltdino.core.run_files import (
-    ARTIFACTS,
-    BAD_IMAGES,
-    DEFAULT_NAMES,
-    LOCK,
-    PARAMS,
-    STATUS,
-    previous_name,
-    read_names,
-)
-from sltdino.core.settings import CheckpointSettings
-from sltdino.errors import RunFolderError, SettingsError, SltDinoError
-from sltdino.exporting import to_slt
-from sltdino.exporting.backbone import TrainedBackbone, Which, load_trained_backbone
-from sltdino.exporting.verify import Proof
+from sltdino.core import artifacts
+from sltdino.core.run_files import PARAMS
+from sltdino.errors import SettingsError, SltDinoError
+from sltdino.exporting import to_hf, to_onnx, to_safetensors, to_slt, to_slt_dinov2, to_timm
+from sltdino.exporting.backbone import TrainedBackbone, Which, at_image_size, load_trained_backbone
+from sltdino.exporting.output_names import check_output
+from sltdino.exporting.outputs import ExportReport
 
 
 class Format(NamedTuple):
     """A row of the table."""
 
-    write: Callable[[TrainedBackbone, Path], Proof]
+    write: Callable[[TrainedBackbone, Path], ExportReport]
     description: str
+    suffixes: tuple[str, ...] = ()
+    """What the name of the file must end in; nothing: what it likes."""
 
 
-FORMATS = {"slt": Format(to_slt.write, "SLT: load_dinov2_backbone('file::PATH:slt_vitsmall_patch16')")}
+FORMATS = {
+    "slt": Format(to_slt.write, "SLT: load_dinov2_backbone('file::PATH:slt_vitsmall_patch16')"),
+    "slt-dinov2": Format(to_slt_dinov2.write, "SLT with DINOv2: load_dinov2_backbone('file::PATH:dinov2_vits14')"),
+    "timm": Format(to_timm.write, "timm: create_model and load_state_dict", (".safetensors", ".pt", ".pth")),
+    "hf": Format(to_hf.write, "Hugging Face: a folder for AutoModel and AutoImageProcessor"),
+    "onnx": Format(to_onnx.write, "ONNX Runtime: images in, CLS and patch tokens out", (".onnx",)),
+    "safetensors": Format(to_safetensors.write, "our own names, metadata in the header", (".safetensors",)),
+}
 
 
-class ExportReport(NamedTuple):
-    """What was written, and how it was proven."""
+def export(
+    source: Path,
+    *,
+    format: str,
+    out: Path,
+    which: Which = "last",
+    student: bool = False,
+    image_size: int | None = None,
+) -> ExportReport:
+    """Write the teacher's backbone of a run folder or checkpoint for another program, and prove what was written.
 
-    path: Path
-    format: str
-    sha256: str
-    num_bytes: int
-    max_relative_error: float
-    layer_norm_eps_effect: float
+    A run folder records it in its artifacts.json, unless a training holds the folder; a note says so then.
 
-
-def export(source: Path, *, format: str, out: Path, which: Which = "last") -> ExportReport:
-    """Write the teacher's backbone of a run folder or checkpoint for another program, and prove the file.
+    Args:
+        student: write the student's backbone instead.
+        image_size: store the positions for images of another size, in pixels.
 
     Raises:
-        SettingsError: there is no such format, or it cannot hold this backbone.
-        RunFolderError: `out` is a file of the run, or would be overwritten by its own sidecar.
+        SettingsError: there is no such format, it cannot hold this backbone, or what it needs is not installed.
+        RunFolderError: `out` is a file of the run, or something that no export wrote.
         MissingInputError, CheckpointError: the source cannot be read, or the file does not give equal features.
         CannotCreateError, StorageError: `out` cannot be written.
     """
-    if format not in FORMATS:
-        raise SettingsError(f"--format: {format!r} is not one of {', '.join(FORMATS)}")
-    return write_backbone(load_trained_backbone(source, which=which), format=format, out=out)
+    _check_format(format, out)
+    backbone = load_trained_backbone(source, which=which, student=student)
+    if image_size is not None:
+        backbone = at_image_size(backbone, image_size)
+    report = write_backbone(backbone, format=format, out=out)
+    if not (source / PARAMS).is_file():
+        return report
+    name = artifact_name(format, student=student)
+    try:
+        artifacts.register(source, out.absolute(), name=name, metadata=artifact_metadata(backbone, report))
+    except SltDinoError as error:
+        return report._replace(notes=(*report.notes, f"not recorded in the run's artifacts.json: {error}"))
+    return report
 
 
 def write_backbone(backbone: TrainedBackbone, *, format: str, out: Path) -> ExportReport:
     """`export` for a backbone in memory."""
-    check_output(out)
-    proof = FORMATS[format].write(backbone, out)
-    digest = hashlib.sha256(out.read_bytes()).hexdigest()
-    return ExportReport(out, format, digest, out.stat().st_size, proof.max_relative_error, proof.layer_norm_eps_effect)
+    _check_format(format, out)
+    check_output(out, format=format)
+    return FORMATS[format].write(backbone, out)
 
 
-def check_output(out: Path) -> None:
-    """Make the folder of an export, and refuse a name whose file, or whose sidecar, would replace something of value.
-
-    Raises:
-        RunFolderError: as `refuse_output`. CannotCreateError: the folder cannot be made.
-    """
-    refuse_output(out)
-    with files.os_errors(out.parent):
-        out.parent.mkdir(parents=True, exist_ok=True)
+def artifact_name(format: str, *, student: bool = False) -> str:
+    """The entry of an export in artifacts.json: one a format, of which the latest stands."""
+    name = "exported_backbone" if format == "slt" else f"exported_{format.replace('-', '_')}"
+    return f"{name}_student" if student else name
 
 
-def refuse_output(out: Path, *, run: Path | None = None, names: CheckpointSettings = DEFAULT_NAMES) -> None:
-    """Refuse a name whose file, or whose sidecar, would replace something of value; nothing is written.
-
-    Args:
-        run: a folder that will hold a run whose files have `names`.
-
-    Raises:
-        RunFolderError: `out` is a file of a run, or its own sidecar; or the sidecar is a file of others.
-        CannotCreateError: `out` is a folder or a device.
-    """
-    files.refuse_what_is_no_file(out)
-    sidecar = out.with_suffix(".json")
-    if sidecar == out:
-        raise RunFolderError(f"{out}: the metadata is written to this name; end the weights' name in .pt")
-    to_be_run = run is not None and out.parent.resolve() == run.resolve()
-    if to_be_run or (out.parent / PARAMS).exists():
-        names = names if to_be_run else read_names(out.parent)
-        run_files = {names.last_name, names.best_name, names.history_file, previous_name(names)}
-        for written in (out, sidecar):
-            if written.name in run_files | {PARAMS, ARTIFACTS, STATUS, BAD_IMAGES, LOCK}:
-                raise RunFolderError(f"{out}: {written.name} is a file of the run in that folder; choose another name")
-    if sidecar.exists() and not _is_sidecar(sidecar):
-        raise RunFolderError(f"{out}: its metadata would replace {sidecar}, which no export wrote; choose another name")
+def artifact_metadata(backbone: TrainedBackbone, report: ExportReport) -> dict[str, Any]:
+    """What artifacts.json says of an export: whose weights, and the proof in brief."""
+    fields = ("format", "sha256", "num_tensors", "max_relative_error", "verified_in", "versions")
+    return {**backbone.metadata, **{field: getattr(report, field) for field in fields}}
 
 
-def _is_sidecar(path: Path) -> bool:
-    try:
-        content = json_files.read(path)
-    except SltDinoError:
-        return False
-    return isinstance(content, dict) and isinstance(content.get("backbone"), dict)
+def _check_format(format: str, out: Path) -> None:
+    if format not in FORMATS:
+        raise SettingsError(f"--format: {format!r} is not one of {', '.join(FORMATS)}")
+    suffixes = FORMATS[format].suffixes
+    if suffixes and out.suffix.lower() not in suffixes:
+        raise SettingsError(f"--output: {out}: the name of a file for {format} ends in {' or '.join(suffixes)}")

@@ -184,8 +184,9 @@ class VisionTransformer(nn.Module):
         if masks_BN is not None:
             patches_BND = torch.where(masks_BN[..., None], self.mask_token.to(patches_BND.dtype), patches_BND)
         positions_1LD = self.positions(rows, columns)
-        cls_B1D = (self.cls_token + positions_1LD[:, :1]).expand(len(images), -1, -1)
-        registers = () if self.reg_token is None else (self.reg_token.expand(len(images), -1, -1),)
+        batch = images.shape[0]  # len(images) is a plain number, which torch.export would fix in the graph
+        cls_B1D = (self.cls_token + positions_1LD[:, :1]).expand(batch, -1, -1)
+        registers = () if self.reg_token is None else (self.reg_token.expand(batch, -1, -1),)
         return torch.cat([cls_B1D, *registers, patches_BND + positions_1LD[:, 1:]], dim=1)
 
     def forward_features(self, images: Tensor, masks_BN: Tensor | None = None) -> Features:

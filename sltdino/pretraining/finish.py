@@ -10,7 +10,8 @@ from sltdino.core.run_dir import RunDir
 from sltdino.core.settings import PretrainSettings
 from sltdino.errors import SettingsError, SltDinoError
 from sltdino.exporting.backbone import trained_backbone
-from sltdino.exporting.formats import check_output, refuse_output, write_backbone
+from sltdino.exporting.formats import artifact_metadata, artifact_name, write_backbone
+from sltdino.exporting.output_names import prepare_output, refuse_output, refuse_replacement
 from sltdino.exporting.to_slt import slt_state_dict
 from sltdino.pretraining.progress import Reporter
 from sltdino.pretraining.session import Session
@@ -30,7 +31,7 @@ def check_exports(settings: PretrainSettings, run: RunDir, reporter: Reporter) -
     if warning := export_warning(settings):
         reporter.warn(warning)
     for path in export_paths(settings, run.path):
-        check_output(path)
+        prepare_output(path, format="slt")
         files.probe(path.parent)
 
 
@@ -50,7 +51,7 @@ def export_problems(settings: PretrainSettings, run: Path) -> list[SltDinoError]
     """Everything for which the exports would be refused, found without writing.
 
     A SettingsError: SLT's network cannot hold this backbone, or both exports are one file. A RunFolderError: an export
-    would replace a file of the run or of others.
+    would replace a file of the run, or one that no export wrote.
     """
     outputs = export_paths(settings, run)
     problems: list[SltDinoError] = []
@@ -60,7 +61,9 @@ def export_problems(settings: PretrainSettings, run: Path) -> list[SltDinoError]
         problems.append(SettingsError(f"--output-path: {outputs[1]} is also --export-backbone; choose another name"))
     for path in outputs:
         try:
-            refuse_output(path, run=run, names=settings.checkpointing)
+            refuse_output(path, format="slt", run=run, names=settings.checkpointing)
+            if path == settings.export_backbone:
+                refuse_replacement(path, format="slt")
         except SltDinoError as problem:
             problems.append(problem)
     return problems
@@ -75,8 +78,7 @@ def write_exports(session: Session, run: RunDir, progress: dict[str, Any], repor
     backbone = trained_backbone(network, settings, progress, checkpoint=run.last)
     if settings.export_backbone is not None:
         report = write_backbone(backbone, format="slt", out=settings.export_backbone)
-        proof = {"sha256": report.sha256, "max_relative_error": report.max_relative_error, "format": report.format}
-        run.register_artifact(report.path, name="exported_backbone", metadata=backbone.metadata | proof)
+        run.register_artifact(report.path, name=artifact_name("slt"), metadata=artifact_metadata(backbone, report))
         reporter.say(f"exported {report.path} for SLT; largest error of its features: {report.max_relative_error:.1e}")
     if settings.export_checkpoint:
         out = _encoder_path(settings, run.path)
@@ -93,7 +95,7 @@ def _encoder_path(settings: PretrainSettings, run: Path) -> Path:
 def _write_encoder(path: Path, state_dict: dict[str, torch.Tensor], metadata: dict[str, Any]) -> None:
     """The layout of the old scripts: run facts at the top, the network's shape under `metadata`."""
     facts = {key: value for key, value in metadata.items() if key != "backbone" and value is not None}
-    check_output(path)
+    prepare_output(path, format="slt")
     with files.new_file(path) as file:
         torch.save({**facts, "state_dict": state_dict, "metadata": metadata["backbone"]}, file)
 

@@ -307,6 +307,45 @@ def test_a_record_that_did_not_fit_leaves_no_part_of_itself(tmp_path, monkeypatc
     assert list(JsonLinesReader(tmp_path / "m.jsonl")) == [{"step": 0}, {"step": 2}]
 
 
+def test_a_folder_appears_complete_and_in_the_place_of_the_old_one(tmp_path):
+    for text in ("one", "two"):
+        with files.new_folder(tmp_path / "f") as folder:
+            assert folder.parent == tmp_path
+            (folder / text).write_text(text)
+            assert not (tmp_path / "f" / text).exists()
+        assert [path.name for path in tmp_path.rglob("*")] == ["f", text]
+
+
+def test_a_folder_that_fails_leaves_the_old_one_and_nothing_else(tmp_path):
+    with files.new_folder(tmp_path / "f") as folder:
+        (folder / "old").write_text("old")
+    with pytest.raises(ZeroDivisionError), files.new_folder(tmp_path / "f") as folder:
+        (folder / "new").write_text(str(1 / 0))
+    assert [path.name for path in tmp_path.rglob("*")] == ["f", "old"]
+
+
+def test_a_folder_that_cannot_take_its_name_gives_the_old_one_back(tmp_path, monkeypatch):
+    with files.new_folder(tmp_path / "f") as folder:
+        (folder / "old").write_text("old")
+    rename = Path.rename
+
+    def fail_at_the_new_one(self, target):
+        if (self / "new").exists():
+            raise OSError(errno.EIO, "input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail_at_the_new_one)
+    with pytest.raises(StorageError), files.new_folder(tmp_path / "f") as folder:
+        (folder / "new").write_text("new")
+    assert [path.name for path in tmp_path.rglob("*")] == ["f", "old"]
+
+
+def test_the_folder_of_a_killed_process_does_not_stop_the_next_run(tmp_path):
+    context = files.new_folder(tmp_path / "f")
+    context.__enter__()
+    assert files.remove_leftovers(tmp_path) == 0
+
+
 def test_a_torn_last_line_is_counted_by_readers_and_cut_by_the_next_writer(tmp_path):
     path = tmp_path / "m.jsonl"
     path.write_bytes(b'{"step": 0}\n[1]\n{"step": 1}\n{"step": 2, "lo')

@@ -12,9 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sltdino.core.auto import settle
 from sltdino.core.run_files import read_names
-from sltdino.core.settings import PretrainSettings
 from sltdino.errors import (
     CannotCreateError,
     CheckpointError,
@@ -23,30 +21,11 @@ from sltdino.errors import (
     SettingsError,
 )
 from sltdino.exporting import to_slt
-from sltdino.exporting.backbone import TrainedBackbone, load_trained_backbone, trained_backbone
+from sltdino.exporting.backbone import TrainedBackbone, load_trained_backbone
 from sltdino.exporting.formats import export, write_backbone
-from sltdino.models.vit import VisionTransformer
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SEED_MEAN, SEED_STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.3)
-
-
-def make_backbone(*, image_size: int = 16, moved: bool = True, **sections: dict[str, Any]) -> TrainedBackbone:
-    """A network whose every parameter was moved away from the zeros and ones it starts with."""
-    values = {
-        "train_dir": "crops",
-        "stream": "hand",
-        "epochs": 7,
-        "vit": {"patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2, **sections.pop("vit", {})},
-        "augmentation": {"image_size": image_size, "local_crop_size": 8, **sections.pop("augmentation", {})},
-    }
-    settings = settle(PretrainSettings.model_validate(values), num_images=80).settings
-    network = VisionTransformer(settings.vit, image_size=image_size)
-    generator = torch.Generator().manual_seed(0)
-    for parameter in network.parameters() if moved else ():
-        parameter.data += 0.3 * torch.randn(parameter.shape, generator=generator)
-    progress = {"best_loss": 1.25, "global_step": 42}
-    return trained_backbone(network, settings, progress, checkpoint=Path("checkpoint_last.pt"))
 
 
 def reference(model: dict[str, Tensor], backbone: dict[str, Any], images: Tensor) -> tuple[Tensor, Tensor]:
@@ -105,18 +84,20 @@ def written(tmp_path: Path) -> Callable[[TrainedBackbone], Path]:
 # 1. The file
 
 
-def test_the_file_loads_as_weights_only_and_has_two_keys(written: Any) -> None:
+def test_the_file_loads_as_weights_only_and_has_two_keys(written: Any, make_backbone: Any) -> None:
     content = torch.load(written(make_backbone()), weights_only=True)
     assert content.keys() == {"model", "metadata"}
 
 
-def test_every_tensor_is_float32_on_the_cpu_contiguous_and_carries_nothing_else(written: Any) -> None:
+def test_every_tensor_is_float32_on_the_cpu_contiguous_and_carries_nothing_else(
+    written: Any, make_backbone: Any
+) -> None:
     for value in torch.load(written(make_backbone()), weights_only=True)["model"].values():
         assert (value.dtype, value.device.type, value.is_contiguous()) == (torch.float32, "cpu", True)
         assert value.untyped_storage().nbytes() == value.numel() * 4
 
 
-def test_a_json_file_beside_it_repeats_the_metadata(written: Any, tmp_path: Path) -> None:
+def test_a_json_file_beside_it_repeats_the_metadata(written: Any, tmp_path: Path, make_backbone: Any) -> None:
     metadata = torch.load(written(make_backbone()), weights_only=True)["metadata"]
     sidecar = json.loads((tmp_path / "backbone.json").read_text("utf-8"))
     assert sidecar.items() >= metadata.items()
@@ -125,7 +106,7 @@ def test_a_json_file_beside_it_repeats_the_metadata(written: Any, tmp_path: Path
 # 2. The metadata
 
 
-def test_the_metadata_describes_network_and_run(written: Any) -> None:
+def test_the_metadata_describes_network_and_run(written: Any, make_backbone: Any) -> None:
     metadata = torch.load(written(make_backbone()), weights_only=True)["metadata"]
     assert metadata["backbone"] == {
         "image_size": 16, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2, "mlp_ratio": 4.0,
@@ -150,7 +131,7 @@ def keys_of_vit_small() -> dict[str, tuple[int, ...]]:
     return keys
 
 
-def test_vit_small_has_the_150_keys_and_shapes(written: Any) -> None:
+def test_vit_small_has_the_150_keys_and_shapes(written: Any, make_backbone: Any) -> None:
     vit = {"patch_size": 16, "embed_dim": 384, "depth": 12, "num_heads": 6}
     backbone = make_backbone(image_size=224, moved=False, vit=vit, augmentation={"local_crop_size": 96})
     model = torch.load(written(backbone), weights_only=True)["model"]
@@ -162,24 +143,24 @@ def test_vit_small_has_the_150_keys_and_shapes(written: Any) -> None:
 
 
 @pytest.mark.parametrize("size", [16, 24, 40])
-def test_the_consumer_computes_our_features_at_any_size(written: Any, size: int) -> None:
+def test_the_consumer_computes_our_features_at_any_size(written: Any, size: int, make_backbone: Any) -> None:
     backbone = make_backbone()
     assert_equal_features(backbone, written(backbone), size=size)
 
 
-def test_another_mean_and_std_are_folded_into_the_patch_embedding(written: Any) -> None:
+def test_another_mean_and_std_are_folded_into_the_patch_embedding(written: Any, make_backbone: Any) -> None:
     backbone = make_backbone(augmentation={"mean": SEED_MEAN, "std": SEED_STD})
     assert (backbone.mean, backbone.std) == (SEED_MEAN, SEED_STD)
     assert_equal_features(backbone, written(backbone), size=16)
 
 
-def test_layer_scale_is_folded_into_the_layer_before_it(written: Any) -> None:
+def test_layer_scale_is_folded_into_the_layer_before_it(written: Any, make_backbone: Any) -> None:
     backbone = make_backbone(vit={"layer_scale": 0.1})
     assert any(key.endswith("gamma") for key in backbone.network.state_dict())
     assert_equal_features(backbone, written(backbone), size=16)
 
 
-def test_the_effect_of_another_epsilon_is_reported(tmp_path: Path) -> None:
+def test_the_effect_of_another_epsilon_is_reported(tmp_path: Path, make_backbone: Any) -> None:
     same = write_backbone(make_backbone(), format="slt", out=tmp_path / "a.pt")
     other = write_backbone(make_backbone(vit={"layer_norm_eps": 1e-2}), format="slt", out=tmp_path / "b.pt")
     assert same.layer_norm_eps_effect == 0
@@ -190,19 +171,21 @@ def test_the_effect_of_another_epsilon_is_reported(tmp_path: Path) -> None:
 # What is refused
 
 
-def test_registers_are_refused(tmp_path: Path) -> None:
+def test_registers_are_refused(tmp_path: Path, make_backbone: Any) -> None:
     with pytest.raises(SettingsError, match="no register tokens"):
         write_backbone(make_backbone(vit={"registers": 2}), format="slt", out=tmp_path / "b.pt")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_weights_named_like_their_metadata_are_refused(tmp_path: Path) -> None:
+def test_weights_named_like_their_metadata_are_refused(tmp_path: Path, make_backbone: Any) -> None:
     with pytest.raises(RunFolderError, match=r"end the weights' name in \.pt"):
         write_backbone(make_backbone(), format="slt", out=tmp_path / "b.json")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_metadata_never_replaces_a_file_of_others_but_does_an_earlier_export(tmp_path: Path) -> None:
+def test_metadata_never_replaces_a_file_of_others_but_does_an_earlier_export(
+    tmp_path: Path, make_backbone: Any
+) -> None:
     (tmp_path / "b.json").write_text('{"epochs": 1}')
     with pytest.raises(RunFolderError, match="which no export wrote"):
         write_backbone(make_backbone(), format="slt", out=tmp_path / "b.pt")
@@ -235,7 +218,7 @@ def test_a_file_of_a_run_is_known_by_its_chosen_name(train: Any) -> None:
     ("ours", "theirs"), [("attn.qkv.", "attn.in_projection_"), ("mlp.fc1.", "mlp.1."), ("attn.proj.", "mlp.0.")]
 )
 def test_a_wrong_key_is_found_and_nothing_is_written(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ours: str, theirs: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ours: str, theirs: str, make_backbone: Any
 ) -> None:
     monkeypatch.setitem(to_slt._RENAMES, ours, theirs)
     with pytest.raises(CheckpointError, match="the export is not what SLT's network loads") as caught:
@@ -246,7 +229,7 @@ def test_a_wrong_key_is_found_and_nothing_is_written(
 
 @pytest.mark.parametrize("fold", ["fold_normalisation", "fold_layer_scale"])
 def test_wrong_weights_under_the_right_keys_are_found_and_an_old_export_stands(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fold: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fold: str, make_backbone: Any
 ) -> None:
     backbone = make_backbone(vit={"layer_scale": 0.1}, augmentation={"mean": SEED_MEAN, "std": SEED_STD})
     write_backbone(backbone, format="slt", out=tmp_path / "b.pt")
@@ -262,7 +245,7 @@ def test_wrong_weights_under_the_right_keys_are_found_and_an_old_export_stands(
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_a_folder_in_the_place_of_the_file_is_a_73(tmp_path: Path) -> None:
+def test_a_folder_in_the_place_of_the_file_is_a_73(tmp_path: Path, make_backbone: Any) -> None:
     (tmp_path / "b.pt").mkdir()
     with pytest.raises(CannotCreateError):
         write_backbone(make_backbone(), format="slt", out=tmp_path / "b.pt")
@@ -302,10 +285,14 @@ def test_best_of_a_single_checkpoint_is_refused(finished: Path, tmp_path: Path) 
         export(finished / "checkpoint_last.pt", format="slt", out=tmp_path / "b.pt", which="best")
 
 
-def test_exporting_changes_nothing_in_the_run(finished: Path, tmp_path: Path) -> None:
-    before = {path.name: path.read_bytes() for path in finished.iterdir()}
+def test_exporting_changes_nothing_in_the_run_but_the_list_of_artifacts(finished: Path, tmp_path: Path) -> None:
+    def contents() -> dict[str, bytes]:
+        listed = {"artifacts.json", ".sltdino.lock"}  # the lock says who held it last
+        return {path.name: path.read_bytes() for path in finished.iterdir() if path.name not in listed}
+
+    before = contents()
     export(finished, format="slt", out=tmp_path / "b.pt")
-    assert {path.name: path.read_bytes() for path in finished.iterdir()} == before
+    assert contents() == before
 
 
 def test_the_report_is_of_the_file(finished: Path, tmp_path: Path) -> None:

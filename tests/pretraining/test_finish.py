@@ -57,6 +57,16 @@ def test_a_finished_run_can_be_given_an_export(finished: Path, tmp_path: Path) -
     assert artifact(finished, "exported_backbone")["path"] == str(tmp_path / "late.pt")
 
 
+def test_a_run_that_is_made_longer_replaces_its_own_exports(train: Any, tmp_path: Path) -> None:
+    run = train(export_backbone=str(tmp_path / "b.pt"), export_checkpoint=True).run_dir
+    exports = ("exported_backbone", "encoder_state_dict")
+    before = [artifact(run, name)["timestamp"] for name in exports]
+    resume(run, flags={"epochs": 3})
+    assert torch.load(tmp_path / "b.pt", weights_only=True)["metadata"]["global_step"] == 9
+    assert torch.load(run / "hand_encoder_state.pt", weights_only=True)["global_step"] == 9
+    assert all(old < artifact(run, name)["timestamp"] for old, name in zip(before, exports, strict=True))
+
+
 # Refused before any step
 
 
@@ -89,6 +99,14 @@ def test_an_export_whose_metadata_would_replace_a_config_file_is_refused_before_
     with pytest.raises(RunFolderError, match=r"would replace .*hands\.json, which no export wrote"):
         train(export_backbone=str(tmp_path / "hands.pt"))
     assert json.loads((tmp_path / "hands.json").read_text()) == {"epochs": 3}
+    assert is_refused_early(tmp_path / "run")
+
+
+def test_an_export_onto_a_file_of_others_is_refused_before_training(train: Any, tmp_path: Path) -> None:
+    (tmp_path / "b.pt").write_text("mine")
+    with pytest.raises(RunFolderError, match="exists, and no slt export wrote it"):
+        train(export_backbone=str(tmp_path / "b.pt"))
+    assert (tmp_path / "b.pt").read_text() == "mine"
     assert is_refused_early(tmp_path / "run")
 
 

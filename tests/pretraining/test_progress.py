@@ -1,10 +1,13 @@
 """What is said while a run goes on."""
 
+import contextlib
 import io
 import os
 import pty
 import re
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -70,20 +73,40 @@ def test_only_the_first_bad_images_are_warnings(train: Any, own_pictures: Path) 
     assert len(shown[True]) == 7
 
 
+class Screen:
+    """The other end of a terminal: what was written so far, however it was cut into pieces."""
+
+    def __init__(self, descriptor: int) -> None:
+        os.set_blocking(descriptor, False)
+        self._descriptor = descriptor
+        self.text = b""
+
+    def wait_for(self, is_there: Callable[[bytes], bool]) -> bytes:
+        deadline = time.monotonic() + 30
+        while not is_there(self.text):
+            assert time.monotonic() < deadline, self.text
+            with contextlib.suppress(BlockingIOError):
+                self.text += os.read(self._descriptor, 1 << 16)
+            time.sleep(0.01)
+        return self.text
+
+
 def test_the_bar_keeps_the_step_on_a_narrow_terminal_and_never_hides_the_cursor(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ours, theirs = pty.openpty()
-    with os.fdopen(ours, "rb", buffering=0) as screen, os.fdopen(theirs, "w") as terminal:
+    with os.fdopen(ours, "rb", buffering=0), os.fdopen(theirs, "w") as terminal:
         monkeypatch.setattr(sys, "stderr", terminal)
         monkeypatch.setenv("COLUMNS", "40")
         monkeypatch.setenv("TERM", "xterm")
+        screen = Screen(ours)
         bar = Bar()
-        started = screen.read(1 << 16)
-        assert started.rfind(b"\x1b[?25l") < started.rfind(b"\x1b[?25h")  # killed from here on, it is seen
+        # killed from here on, it is seen
+        screen.wait_for(lambda text: -1 < text.rfind(b"\x1b[?25l") < text.rfind(b"\x1b[?25h"))
         bar.step(3, 4, METRICS)
         bar.close()
         terminal.flush()
-        lines = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", screen.read(1 << 16)).decode().split("\r")
+        shown = screen.wait_for(lambda text: b"3/4" in text and b"\n" in text[text.rfind(b"3/4") :])
+    lines = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", shown).decode().split("\r")
     assert max(map(len, lines)) <= 41
     assert any(line.startswith("step 3/4") and line.endswith("…") for line in lines)

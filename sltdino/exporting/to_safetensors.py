@@ -1,0 +1,57 @@
+"""For this package and any other reader: our own names in a .safetensors file, our metadata in its header."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from sltdino.core import json_files
+from sltdino.core.settings import VitSettings
+from sltdino.exporting.backbone import TrainedBackbone
+from sltdino.exporting.extras import required
+from sltdino.exporting.folding import float_weights
+from sltdino.exporting.outputs import HEADER_KEY, ExportReport, Recipe, network_input, said, write_file
+from sltdino.exporting.verify import Consumer, Proof, compare_features, load_strictly, other_grids
+from sltdino.models.vit import VisionTransformer
+
+_SHAPE = {"patch_size", "embed_dim", "depth", "num_heads", "mlp_ratio", "registers", "layer_scale", "layer_norm_eps"}
+
+
+def write(backbone: TrainedBackbone, path: Path) -> ExportReport:
+    """Write every weight, the mask token too, and the metadata in the header, after proving the file.
+
+    Raises:
+        SettingsError: the safetensors package is missing.
+        CheckpointError: what was written does not compute the same features.
+    """
+    safetensors = required("safetensors.torch", format="safetensors", extra="safetensors")
+    given, vit = network_input(backbone), backbone.network.vit.model_dump(include=_SHAPE)
+    header = {HEADER_KEY: json_files.dumps({**said(backbone), "input": given._asdict(), "vit": vit})}
+    content = safetensors.save(float_weights(backbone), metadata=header)
+    load = f"from safetensors.torch import load_file\n\nstate_dict = load_file({str(path)!r})"
+    return write_file(
+        backbone,
+        path,
+        Recipe("safetensors", load, given, (("vit", vit),)),
+        save=lambda file: file.write(content),
+        check=lambda written: _check(backbone, written),
+    )
+
+
+def _check(backbone: TrainedBackbone, path: Path) -> Proof:
+    """Build the network from what the header says, and nothing else."""
+    with required("safetensors", format="safetensors", extra="safetensors").safe_open(path, "pt") as file:
+        header: dict[str, Any] = json.loads(file.metadata()[HEADER_KEY])
+        weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # no mapping
+    given = header["input"]
+    network = VisionTransformer(VitSettings.model_validate(header["vit"]), image_size=given["image_size"]).eval()
+    load_strictly(network, weights, consumer="sltdino")
+    consumer = Consumer(
+        features=network.forward_features,
+        name="safetensors",
+        distributions=("safetensors",),
+        mean=tuple(given["mean"]),
+        std=tuple(given["std"]),
+        layer_norm_eps=backbone.network.vit.layer_norm_eps,
+        grids=other_grids(backbone.network),
+    )
+    return compare_features(backbone, consumer, num_tensors=len(weights))
