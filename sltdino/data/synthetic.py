@@ -56,7 +56,7 @@ def demo_crop(stream: str, *, index: int, seed: int) -> DemoCrop:
     moment = (place + 0.8 * generator(seed, "moment", index).random()) / FRAMES_PER_CLIP
     frame = Frame(seed=seed, number=index, signer=signer, clip=clip, moment=moment)
     name = f"signer{signer:02d}-clip{clip:02d}_f{round(100 * moment):06d}.jpg"
-    return DemoCrop("val" if signer % 5 == 4 else "train", labels[number % len(labels)], name, frame)
+    return DemoCrop("val" if signer % 5 == 4 else "train", labels[(signer + clip) % len(labels)], name, frame)
 
 
 def write_demo_crops(stream: str, folder: Path, *, count: int, seed: int) -> int:

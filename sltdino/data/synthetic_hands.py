@@ -20,6 +20,7 @@ from sltdino.data.synthetic_scene import (
     light,
     photograph,
     room,
+    shirt,
     skin_color,
 )
 
@@ -56,7 +57,7 @@ def draw_hand(label: str, frame: Frame) -> Image.Image:
     canvas = Canvas(size)
     for limb in [*hand.limbs, *hand.arm, *_sleeve(hand.arm, frame)]:
         canvas.draw(place(limb))
-    return photograph(canvas.compose(room(frame, size=size), light(frame)), frame)
+    return photograph(canvas.compose(room(frame, size=size, chest=True), light(frame)), frame)
 
 
 def build_hand(pose: HandPose, skin: Skin) -> Hand:
@@ -130,10 +131,11 @@ def _skin(frame: Frame) -> Skin:
 
 
 def _sleeve(arm: list[Limb], frame: Frame) -> list[Limb]:
-    rng = frame.of_signer("sleeve")
-    if rng.random() < 0.3:
+    rng = shirt(frame)
+    color, bare = cloth_color(rng), rng.random() < 0.3
+    if bare:
         return []
-    begin, wide, color = rng.uniform(0.04, 0.13), rng.uniform(1.25, 1.6), cloth_color(rng)
+    begin, wide = rng.uniform(0.04, 0.13), rng.uniform(1.25, 1.6)
     cloth = Skin(color, color, color)
     return [
         bone._replace(
