@@ -80,6 +80,7 @@ def build_hand(pose: HandPose, skin: Skin) -> Hand:
         skin,
     )
     limbs += _palm(width, skin)
+    limbs += _web(limbs[12], np.array(_KNUCKLES[0]) * wide, skin)
     turn = _rotation(*pose.view) @ np.diag((-1.0 if pose.left else 1.0, 1.0, 1.0))
     arm = [_turned(limb, turn) for limb in _forearm(pose.wrist, arm_thickness, skin)]
     return Hand([_turned(limb, turn) for limb in limbs], arm)
@@ -198,6 +199,16 @@ def _palm(width: float, skin: Skin) -> list[Limb]:
     heel = Limb(f32((-0.17 * width, 0.16, 0.04)), f32((-0.28 * width, 0.6, 0.02)), (0.17, 0.13), out, skin, 0.7)
     ball = Limb(f32((0.17 * width, 0.2, 0.06)), f32((0.31 * width, 0.75, 0.01)), (0.18, 0.125), out, skin, 0.7)
     return [*limbs, heel, ball]
+
+
+def _web(metacarpal: Limb, knuckle: Floats, skin: Skin) -> list[Limb]:
+    """The skin between the thumb's first bone and the index finger's knuckle."""
+    root, bone = metacarpal.start, metacarpal.end - metacarpal.start
+    out = f32((0, 0, 1))
+    return [
+        Limb(f32(root + along * bone), f32(root + up * (knuckle - root)), (0.12, 0.1), out, skin, 0.5)
+        for along, up in ((0.45, 0.4), (0.7, 0.6), (0.95, 0.75))
+    ]
 
 
 def _rotation(yaw: float, pitch: float, roll: float) -> Floats:
