@@ -67,7 +67,7 @@ def shirt(frame: Frame) -> np.random.Generator:
 
 
 def light(frame: Frame) -> Light:
-    """The lamp of a clip: from above, from any side, warm or cold, hard or soft. It moves a little against the signer."""
+    """The lamp of a clip: from above, from any side, warm or cold, hard or soft; signers turn in it a little."""
     rng = frame.of_pool("lamp", _NUM_LAMPS)
     direction = np.array((rng.uniform(-0.9, 0.9), rng.uniform(0.1, 1.0), rng.uniform(0.7, 1.3)))
     direction += frame.of_frame("lamp").normal(0, 0.15, 3)
