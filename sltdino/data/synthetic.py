@@ -154,8 +154,6 @@ def _mapped(work: Callable[[DemoCrop], None], crops: list[DemoCrop], workers: in
         try:
             yield pool.map(work, crops, chunksize=8)
         except BrokenProcessPool as error:
-            raise ResourceError(
-                "a drawing process died, most often for lack of memory; the same call goes on"
-            ) from error
+            raise ResourceError("a drawing process died, most often for lack of memory; call again to go on") from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)

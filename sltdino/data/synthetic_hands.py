@@ -99,9 +99,9 @@ def _forearm(wrist: tuple[float, float], thickness: float, skin: Skin) -> list[L
 def _pose(label: str, frame: Frame) -> HandPose:
     """The hand moves through a clip from one way of showing the shape to another."""
     clip, shape = frame.of_clip("pose"), HAND_SHAPES[label]
-    left = bool(clip.random() < 0.5)
-    # signers show a shape to the other person or to themselves
-    away = 180.0 if clip.random() < 0.35 else 0.0
+    left = bool(frame.of_signer("side").random() < 0.15)
+    # signers show a shape to the other person or, seldom, to themselves
+    away = 180.0 if clip.random() < 0.25 else 0.0
     start, end = (clip.normal(0, 1, 24) for _ in range(2))
     noise = start * (1 - frame.moment) + end * frame.moment + frame.of_frame("pose").normal(0, 0.15, 24)
     bends = tuple(
@@ -110,7 +110,7 @@ def _pose(label: str, frame: Frame) -> HandPose:
     )
     spread = tuple(angle + 2.5 * n for angle, n in zip(shape.spread, noise[12:16], strict=True))
     thumb = tuple((a + 5 * noise[16], b + 5 * noise[17]) for a, b in shape.thumb)
-    yaw, pitch, roll = (v + s * n for v, s, n in zip(shape.view, (20, 14, 17), noise[18:21], strict=True))
+    yaw, pitch, roll = (v + s * n for v, s, n in zip(shape.view, (14, 10, 9), noise[18:21], strict=True))
     proportions = frame.of_signer("hand").normal((1.0, 1.0, 1.0, 1.0), (0.06, 0.07, 0.05, 0.07))
     mirrored = left != bool(away)  # what is up stays up on the mirror image and from behind
     return HandPose(

@@ -82,16 +82,17 @@ def room(frame: Frame, *, size: int, chest: bool) -> Floats:
     The camera follows what it crops, so that each frame sees another part of the room.
     """
     rng, seen = frame.of_pool("room", _NUM_ROOMS), frame.of_frame("room")
-    picture = Image.new("RGB", (112, 112), byte_color(cloth_color(rng)))
+    wall = rng.uniform(0.15, 0.9) + rng.normal(0, 0.04, 3)
+    picture = Image.new("RGB", (112, 112), byte_color(np.clip(wall, 0.05, 0.95)))
     draw = ImageDraw.Draw(picture)
-    for _ in range(rng.integers(6, 24) * (rng.random() < 0.5)):
+    for _ in range(rng.integers(6, 24) * (rng.random() < 0.25)):
         x, y = rng.uniform(-12, 112, 2)
         shape = draw.rectangle if rng.random() < 0.6 else draw.ellipse
         shape((x, y, x + rng.uniform(4, 34), y + rng.uniform(4, 34)), fill=byte_color(cloth_color(rng)))
     side = seen.uniform(40, 64)
     left, top = seen.uniform(0, 112 - side, 2)
     picture = picture.resize((56, 56), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))
-    if chest and seen.random() < 0.5:
+    if chest and seen.random() < 0.4:
         neck = (seen.uniform(5, 51), seen.uniform(-8, 12))
         outline = [(0, 56), (0, seen.uniform(4, 36)), neck, (56, seen.uniform(4, 36)), (56, 56)]
         ImageDraw.Draw(picture).polygon(outline, fill=byte_color(cloth_color(shirt(frame))))

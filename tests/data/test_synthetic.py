@@ -1,6 +1,7 @@
 """The drawn crops: what is where, that they repeat, and that raw pixels alone do not give the label away."""
 
 from collections import Counter
+from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 
 from sltdino.data.synthetic import DEMOS, NUM_SIGNERS, demo_crop, write_demo_crops
-from sltdino.errors import CannotCreateError, RunFolderError, SettingsError
+from sltdino.errors import CannotCreateError, ResourceError, RunFolderError, SettingsError
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -84,6 +85,15 @@ def test_several_processes_draw_the_same_bits(tmp_path: Path) -> None:
     write_demo_crops("hands", tmp_path / "one", count=20, seed=0)
     write_demo_crops("hands", tmp_path / "two", count=20, seed=0, workers=2)
     assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
+
+
+def test_a_process_that_dies_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
+    def kill_one(done: int) -> None:
+        for process in active_children():
+            process.kill()
+
+    with pytest.raises(ResourceError, match="process died.*call again"):
+        write_demo_crops("hands", tmp_path, count=100, seed=0, workers=2, on_drawn=kill_one)
 
 
 def test_the_same_call_completes_an_interrupted_drawing(tmp_path: Path) -> None:
