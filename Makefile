@@ -30,7 +30,7 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)
 	rm -rf demo/crops
-	$(BIN)/sltdino demo-data hands demo/crops --count 1500 --seed 0
+	$(BIN)/sltdino demo-data hands demo/crops --count 2000 --seed 0
 	$(BIN)/sltdino pretrain hands --config examples/demo.toml --train-dir demo/crops/train --val-dir demo/crops/val \
 		--output-dir demo/run --export-backbone demo/backbone.pt --overwrite
 	$(BIN)/sltdino inspect demo/run

@@ -1,5 +1,7 @@
 """`sltdino demo-data hands|face DIR`."""
 
+import json
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +11,8 @@ from sltdino.cli import completion
 from sltdino.core.settings_presets import STREAMS
 from sltdino.core.settings_schema import did_you_mean, printable
 from sltdino.errors import SettingsError
+
+_WORTH_A_PROCESS = 100  # images; a process takes as long to start as to draw fifty
 
 
 def demo_data(
@@ -22,14 +26,32 @@ def demo_data(
     seed: Annotated[
         int, typer.Option(metavar="INT", min=0, help="Seed of everything drawn. [default: 0]", show_default=False)
     ] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was drawn as JSON.")] = False,
 ) -> None:
-    """Draw synthetic crops to try the other commands on."""
+    """Draw synthetic crops to try the other commands on; the same call completes an interrupted drawing."""
     if stream not in STREAMS:
         raise SettingsError(
             f"demo-data: unknown stream {stream!r}{did_you_mean(stream, STREAMS) or '; use hands or face'}"
         )
 
+    from rich.console import Console
+    from rich.progress import Progress
+
     from sltdino.data import synthetic
 
-    written = synthetic.write_demo_crops(stream, folder, count=count, seed=seed)
-    typer.echo(f"{written} images in {printable(str(folder))}")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = max(1, min(cores, 8, count // _WORTH_A_PROCESS))
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal or console.is_dumb_terminal) as progress:
+        task = progress.add_task("drawing", total=count)
+        drawn = synthetic.write_demo_crops(
+            stream, folder, count=count, seed=seed, workers=workers,
+            on_drawn=lambda done: progress.update(task, completed=done),
+        )  # fmt: skip
+    if as_json:
+        typer.echo(json.dumps(drawn._asdict(), indent=2, default=str))
+    else:
+        typer.echo(
+            f"{drawn.images} images of {len(drawn.labels)} labels in {printable(str(folder))}: "
+            f"{drawn.signers['train']} signers in train, {drawn.signers['val']} others in val"
+        )

@@ -1,14 +1,13 @@
-"""Faces for the demo: the brows, eyes, mouths and turns of the head that sign languages use as grammar.
+"""Faces for the demo: a head that turns, with the features that expressions move.
 
 Face space has its origin between nose and eyes, x to the right of the picture, y up and z towards the viewer; half the
 height of the head is 1. Features are points on an ellipsoid, so they move together when the head turns.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 from PIL import Image, ImageDraw
 
+from sltdino.data.synthetic_expressions import EXPRESSIONS, Expression
 from sltdino.data.synthetic_render import Floats, f32
 from sltdino.data.synthetic_scene import (
     CROP_SIZE,
@@ -19,48 +18,16 @@ from sltdino.data.synthetic_scene import (
     light,
     photograph,
     room,
+    shirt,
     skin_color,
 )
 
 Point = tuple[float, float]
 
 
-class Expression(NamedTuple):
-    """What a face does; all zero is neutral."""
-
-    brows: float = 0
-    """-1 drawn together and down to 1 raised."""
-    lids: float = 0
-    """-1 closed to 1 wide open."""
-    gaze: float = 0
-    """-1 left in the picture to 1 right."""
-    jaw: float = 0
-    """0 closed to 1 wide open."""
-    lips: float = 0
-    """-1 pursed to 1 spread."""
-    smile: float = 0
-    """-1 corners down to 1 corners up."""
-    turn: float = 0
-    """-1 left in the picture to 1 right."""
-
-
-EXPRESSIONS: dict[str, Expression] = {
-    "brows-down": Expression(brows=-1, lids=-0.3),
-    "brows-up": Expression(brows=1, lids=0.6),
-    "eyes-closed": Expression(lids=-1),
-    "look-left": Expression(gaze=-1),
-    "look-right": Expression(gaze=1),
-    "mouth-open": Expression(jaw=1),
-    "mouth-round": Expression(jaw=0.45, lips=-1),
-    "neutral": Expression(),
-    "smile": Expression(smile=1, lips=0.8, jaw=0.2),
-    "turn-left": Expression(turn=-1),
-    "turn-right": Expression(turn=1),
-}
-"""The labels of the demo's faces; left and right are the picture's. Eleven: they take turns with the 20 signers."""
-
-_HAIR = ((28, 22, 20), (58, 40, 28), (104, 70, 42), (176, 134, 84), (120, 116, 112), (120, 52, 30))
-_EYES = ((60, 38, 24), (84, 58, 34), (70, 96, 70), (84, 112, 140))
+_HAIR = ((28, 22, 20), (44, 30, 24), (120, 116, 112), (78, 54, 36), (104, 70, 42), (120, 52, 30), (176, 134, 84))
+_EYES = ((52, 32, 20), (60, 38, 24), (84, 58, 34), (84, 112, 140), (70, 96, 70))
+# from the colours that go with any skin to those that go with light skin only
 _SIZE = 4 * CROP_SIZE
 _HALF_WIDTH, _HALF_DEPTH = 0.74, 0.8
 
@@ -68,19 +35,22 @@ _HALF_WIDTH, _HALF_DEPTH = 0.74, 0.8
 def draw_face(label: str, frame: Frame) -> Image.Image:
     """The crop of a face that shows a label's expression."""
     size = 2 * CROP_SIZE
-    backdrop = Image.fromarray((255 * room(frame, size=_SIZE)).astype(np.uint8))
-    face = _Face(backdrop, _moving(EXPRESSIONS[label], frame), frame)
+    background = room(frame, size=size, chest=False)
+    picture = Image.new("RGBA", (_SIZE, _SIZE))
+    face = _Face(picture, _moving(EXPRESSIONS[label], frame), frame)
     face.draw()
-    scene = np.asarray(backdrop.resize((size, size), Image.Resampling.BOX), dtype=np.float32) / 255
-    return photograph(_lit(scene, face, frame), frame)
+    drawn = np.asarray(picture.resize((size, size), Image.Resampling.BOX), dtype=np.float32) / 255
+    solid = drawn[..., 3:]
+    return photograph(background * (1 - solid) + _lit(drawn[..., :3], face, frame) * solid, frame)
 
 
 def _moving(expression: Expression, frame: Frame) -> Expression:
     """Nobody holds an expression exactly: it swells and fades within a clip."""
     rng = frame.of_clip("expression")
-    strength = rng.uniform(0.75, 1.1) * (1 - 0.25 * abs(2 * frame.moment - 1))
+    strength = rng.uniform(0.85, 1.1) * (1 - 0.15 * abs(2 * frame.moment - 1))
     values = np.array(expression) * strength
-    values += rng.normal(0, (0.1, 0.07, 0.12, 0.04, 0.1, 0.1, 0.18)) + frame.of_frame("expression").normal(0, 0.04, 7)
+    values += rng.normal(0, (0.1, 0.06, 0.1, 0.03, 0.08, 0.08, 0.15, 0.25, 0.2))
+    values += frame.of_frame("expression").normal(0, 0.04, len(values))
     return Expression(*(float(value) for value in values))
 
 
@@ -95,11 +65,12 @@ class _Face:
             (1, 1, 1, 1, 1, 1), (0.06, 0.06, 0.06, 0.12, 0.18, 0.25)
         )
         self.skin = skin_color(frame)
-        self.hair, self.iris = _HAIR[signer.integers(len(_HAIR))], _EYES[signer.integers(len(_EYES))]
-        self.long_hair, self.hairline = signer.random() < 0.45, float(signer.uniform(0.5, 0.72))
-        self.shirt = byte_color(cloth_color(frame.of_signer("shirt")))
-        self.yaw = 0.55 * expression.turn
-        self.pitch, self.roll = pose.normal(0, 0.05), pose.normal(0, 0.07)
+        light_skin = float(self.skin.mean()) ** 2
+        self.hair, self.iris = (colors[int(len(colors) * light_skin * signer.random())] for colors in (_HAIR, _EYES))
+        self.long_hair, self.hairline = signer.random() < 0.45, float(signer.uniform(0.58, 0.8))
+        self.volume, self.strands = signer.uniform(1.07, 1.2), signer.normal(1, 0.1, 40)
+        self.shirt = byte_color(cloth_color(shirt(frame)))
+        self.yaw, self.pitch, self.roll = 0.5 * expression.turn, 0.5 * expression.nod, -0.3 * expression.tilt
         self.scale = _SIZE * pose.uniform(0.40, 0.46)
         self.center = _SIZE * (np.array((0.5, 0.52)) + pose.normal(0, 0.02, 2))
 
@@ -116,7 +87,7 @@ class _Face:
     def draw(self) -> None:
         """Everything, back to front."""
         self._behind()
-        self._polygon([self._rim(angle, 1.0) for angle in np.linspace(0, 2 * np.pi, 60)], self.tone(1.0))
+        self._polygon([self._rim(angle) for angle in np.linspace(0, 2 * np.pi, 60)], self.tone(1.0))
         self._fringe()
         for side in (-1, 1):
             self._eye(side)
@@ -127,13 +98,12 @@ class _Face:
         """The skin, lighter or darker, or redder."""
         return byte_color(np.clip(self.skin * brightness + red * np.array((0.6, -0.1, -0.05)), 0, 1))
 
-    def _rim(self, angle: float, grow: float) -> Point:
-        # an egg: the jaw is narrower than the temples
-        x, y = np.cos(angle), np.sin(angle)
-        narrow = 1 - 0.16 * max(0.0, -y) ** 1.5 - 0.05 * max(0.0, y)
+    def _rim(self, angle: float, grow: float = 1.0) -> Point:
+        # the jaw is narrower than the temples, and neither is an ellipse
+        x, y = np.sign(np.cos(angle)) * np.abs(np.cos(angle)) ** 0.85, np.sin(angle)
+        narrow = 1 - 0.17 * max(0.0, -y) ** 1.5
         jaw = -0.1 * max(0.0, self.now.jaw) * max(0.0, -y)
-        flat = _HALF_WIDTH * self.wide * x * narrow * grow
-        return self._flat(flat + 0.05 * np.sin(self.yaw), y * grow + jaw)
+        return self._flat(_HALF_WIDTH * self.wide * x * narrow * grow + 0.05 * np.sin(self.yaw), y * grow + jaw)
 
     def _flat(self, x: float, y: float) -> Point:
         """A point of the outline, which does not turn with the head."""
@@ -143,33 +113,39 @@ class _Face:
     def _behind(self) -> None:
         shift = -0.18 * np.sin(self.yaw)
         if self.long_hair:
-            sides = [(-0.86, 0.5), (-0.95, -1.3), (0.95, -1.3), (0.86, 0.5)]
-            self._polygon([self._flat(x + shift, y) for x, y in sides], self.hair)
-        self._polygon([self._rim(angle, 1.12) for angle in np.linspace(0.05, np.pi - 0.05, 40)], self.hair)
-        self._polygon(
-            [self._flat(x, y) for x, y in ((-0.36, -0.6), (-0.4, -1.6), (0.4, -1.6), (0.36, -0.6))], self.tone(0.78)
-        )
-        self._polygon(
-            [
-                self._flat(x, y)
-                for x, y in ((-0.42, -1.15), (-1.6, -1.45), (-1.6, -2), (1.6, -2), (1.6, -1.45), (0.42, -1.15))
-            ],
-            self.shirt,
-        )
+            crown = [self._rim(angle, 1.1) for angle in np.linspace(-0.1, np.pi + 0.1, 40)]
+            ends = [self._flat(x + shift, -1.35 + 0.25 * x * x) for x in np.linspace(0.95, -0.95, 40)]
+            self._comb(crown, ends)
+        neck, shoulders = ((-0.36, -0.5), (-0.42, -1.6)), ((-0.42, -1.15), (-1.6, -1.45), (-1.6, -2.2))
+        for corners, color in ((neck, self.tone(0.75)), (shoulders, self.shirt)):
+            mirrored = [(-x, y) for x, y in corners[::-1]]
+            self._polygon([self._body(x, y) for x, y in (*corners, *mirrored)], color)
         for side in (-1, 1):
             if side * self.yaw < 0.2 and not self.long_hair:
-                x = side * _HALF_WIDTH * self.wide + 0.35 * shift
-                self._blob(self._flat(x, 0.02), 0.1, 0.19, self.tone(0.9))
+                x = side * 1.02 * _HALF_WIDTH * self.wide + 0.35 * shift
+                for size, brightness in ((1.0, 0.88), (0.55, 0.7)):
+                    self._blob(
+                        self._flat(x, -0.45 * np.sin(self.pitch)), 0.1 * size, 0.19 * size, self.tone(brightness)
+                    )
+
+    def _body(self, x: float, y: float) -> Point:
+        """A point below the head, which hardly follows it."""
+        return float(self.center[0] + self.scale * x), float(self.center[1] - self.scale * y)
 
     def _fringe(self) -> None:
-        line = self.hairline
-        rim = [self._rim(angle, 1.08) for angle in np.linspace(0.14, np.pi - 0.14, 40)]
-        edge = [self.at(x, line + 0.14 * (1 - (x / 0.7) ** 2), -0.1) for x in np.linspace(-0.7, 0.7, 12)]
-        self._polygon(rim + edge, self.hair)
+        angles = np.linspace(-0.06, np.pi + 0.06, 40)
+        edge = [self.at(0.69 * np.cos(a), self.hairline * min(1.0, 1.6 * max(0.0, np.sin(a)))) for a in angles]
+        self._comb([self._rim(a, 1.03 + (self.volume - 1.03) * max(0.0, np.sin(a))) for a in angles], edge)
+
+    def _comb(self, roots: list[Point], ends: list[Point]) -> None:
+        """Strands of hair from one curve to another."""
+        for number in range(len(roots) - 1):
+            strand = byte_color(np.clip(f32(self.hair) / 255 * self.strands[number], 0, 1))
+            self._polygon([roots[number], roots[number + 1], ends[number + 1], ends[number]], strand)
 
     def _eye(self, side: int) -> None:
         x, y = 0.3 * side * self.eye_gap, 0.08
-        opening = max(0.0, 0.085 * (1 + 0.55 * self.now.lids if self.now.lids > 0 else 1 + 1.15 * self.now.lids))
+        opening = max(0.0, 0.085 * (1 + (0.55 if self.now.lids > 0 else 1.6) * self.now.lids))
         half = 0.155
         span = np.linspace(-1, 1, 15)
         upper = [self.at(x + half * u, y + opening * (1 - u * u)) for u in span]
@@ -178,7 +154,7 @@ class _Face:
         self._polygon(
             socket + [self.at(x + 1.35 * half * u, y - 0.11 * (1 - u * u)) for u in span[::-1]], self.tone(0.88)
         )
-        if opening > 0.015:
+        if opening > 0:
             self._polygon(upper + lower[::-1], (236, 232, 228))
             center = self.at(x + 0.085 * self.now.gaze, y + 0.01)
             self._blob(center, 0.074, 0.074, self.iris)
@@ -187,7 +163,9 @@ class _Face:
             # lids cover what of the iris stands out above and below
             self._polygon(upper + [self.at(x + half * u, y + 0.13) for u in span[::-1]], self.tone(0.92))
             self._polygon(lower + [self.at(x + half * u, y - 0.12) for u in span[::-1]], self.tone(0.95))
-        self._line(upper if opening > 0.015 else lower, 0.028, self.tone(0.3))
+            self._line(upper, 0.028, self.tone(0.3))
+        else:  # the lashes of closed eyes hang
+            self._line([self.at(x + half * u, y - 0.035 - 0.035 * (1 - u * u)) for u in span], 0.036, self.tone(0.3))
         self._brow(side, x, y)
 
     def _brow(self, side: int, x: float, y: float) -> None:
@@ -212,7 +190,7 @@ class _Face:
     def _mouth(self) -> None:
         y = -0.56 * self.low_mouth
         half = 0.225 * (1 + (0.3 if self.now.lips > 0 else 0.5) * self.now.lips)
-        gap, thick = 0.15 * max(0.0, self.now.jaw), 0.055 * self.full_lips * (1.35 if self.now.lips < -0.4 else 1)
+        gap, thick = 0.19 * max(0.0, self.now.jaw), 0.055 * self.full_lips * (1.35 if self.now.lips < -0.4 else 1)
         corner = 0.085 * self.now.smile
         span = np.linspace(-1, 1, 17)
         curve = corner * span**2
@@ -245,7 +223,7 @@ class _Face:
 
 
 def _lit(scene: Floats, face: _Face, frame: Frame) -> Floats:
-    """Shade the ellipsoid of the head; what lies beyond it is lit flat."""
+    """Shade the ellipsoid of the head; hair, neck and shoulders beyond it are lit as its outline."""
     lamp, half = light(frame), scene.shape[0] / _SIZE
     rows, columns = np.indices(scene.shape[:2], dtype=np.float32)
     x = (columns - face.center[0] * half) / (face.scale * half * 0.85)

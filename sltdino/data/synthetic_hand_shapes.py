@@ -46,7 +46,7 @@ HAND_SHAPES: dict[str, HandShape] = {
     "two": HandShape(_raised(0, 1), (13.0, -9.0, -3.0, -6.0), _THUMB_OVER_FINGERS),
     "y": HandShape(_raised(3), (2.0, 0.0, -2.0, -28.0), _THUMB_OUT),
     "zero": HandShape(
-        ((48, 58, 36), (50, 58, 36), (52, 58, 36), (54, 58, 36)), _TOGETHER, ((34, 62), (16, 52), (4, 30)), (58, 0, 0)
+        ((52, 62, 40), (54, 62, 40), (56, 62, 40), (58, 62, 40)), _TOGETHER, ((34, 62), (16, 52), (4, 30)), (58, 0, 0)
     ),
 }
 """The labels of the demo's hands. Thirteen: they take turns with the 20 signers."""

@@ -20,6 +20,7 @@ from sltdino.data.synthetic_scene import (
     light,
     photograph,
     room,
+    shirt,
     skin_color,
 )
 
@@ -56,7 +57,7 @@ def draw_hand(label: str, frame: Frame) -> Image.Image:
     canvas = Canvas(size)
     for limb in [*hand.limbs, *hand.arm, *_sleeve(hand.arm, frame)]:
         canvas.draw(place(limb))
-    return photograph(canvas.compose(room(frame, size=size), light(frame)), frame)
+    return photograph(canvas.compose(room(frame, size=size, chest=True), light(frame)), frame)
 
 
 def build_hand(pose: HandPose, skin: Skin) -> Hand:
@@ -79,6 +80,7 @@ def build_hand(pose: HandPose, skin: Skin) -> Hand:
         skin,
     )
     limbs += _palm(width, skin)
+    limbs += _web(limbs[12], np.array(_KNUCKLES[0]) * wide, skin)
     turn = _rotation(*pose.view) @ np.diag((-1.0 if pose.left else 1.0, 1.0, 1.0))
     arm = [_turned(limb, turn) for limb in _forearm(pose.wrist, arm_thickness, skin)]
     return Hand([_turned(limb, turn) for limb in limbs], arm)
@@ -97,9 +99,9 @@ def _forearm(wrist: tuple[float, float], thickness: float, skin: Skin) -> list[L
 def _pose(label: str, frame: Frame) -> HandPose:
     """The hand moves through a clip from one way of showing the shape to another."""
     clip, shape = frame.of_clip("pose"), HAND_SHAPES[label]
-    left = bool(clip.random() < 0.5)
-    # signers show a shape to the other person or to themselves
-    away = 180.0 if clip.random() < 0.35 else 0.0
+    left = bool(frame.of_signer("side").random() < 0.15)
+    # signers show a shape to the other person or, seldom, to themselves
+    away = 180.0 if clip.random() < 0.25 else 0.0
     start, end = (clip.normal(0, 1, 24) for _ in range(2))
     noise = start * (1 - frame.moment) + end * frame.moment + frame.of_frame("pose").normal(0, 0.15, 24)
     bends = tuple(
@@ -108,7 +110,7 @@ def _pose(label: str, frame: Frame) -> HandPose:
     )
     spread = tuple(angle + 2.5 * n for angle, n in zip(shape.spread, noise[12:16], strict=True))
     thumb = tuple((a + 5 * noise[16], b + 5 * noise[17]) for a, b in shape.thumb)
-    yaw, pitch, roll = (v + s * n for v, s, n in zip(shape.view, (20, 14, 17), noise[18:21], strict=True))
+    yaw, pitch, roll = (v + s * n for v, s, n in zip(shape.view, (14, 10, 9), noise[18:21], strict=True))
     proportions = frame.of_signer("hand").normal((1.0, 1.0, 1.0, 1.0), (0.06, 0.07, 0.05, 0.07))
     mirrored = left != bool(away)  # what is up stays up on the mirror image and from behind
     return HandPose(
@@ -130,10 +132,11 @@ def _skin(frame: Frame) -> Skin:
 
 
 def _sleeve(arm: list[Limb], frame: Frame) -> list[Limb]:
-    rng = frame.of_signer("sleeve")
-    if rng.random() < 0.3:
+    rng = shirt(frame)
+    color, bare = cloth_color(rng), rng.random() < 0.3
+    if bare:
         return []
-    begin, wide, color = rng.uniform(0.04, 0.13), rng.uniform(1.25, 1.6), cloth_color(rng)
+    begin, wide = rng.uniform(0.04, 0.13), rng.uniform(1.25, 1.6)
     cloth = Skin(color, color, color)
     return [
         bone._replace(
@@ -196,6 +199,16 @@ def _palm(width: float, skin: Skin) -> list[Limb]:
     heel = Limb(f32((-0.17 * width, 0.16, 0.04)), f32((-0.28 * width, 0.6, 0.02)), (0.17, 0.13), out, skin, 0.7)
     ball = Limb(f32((0.17 * width, 0.2, 0.06)), f32((0.31 * width, 0.75, 0.01)), (0.18, 0.125), out, skin, 0.7)
     return [*limbs, heel, ball]
+
+
+def _web(metacarpal: Limb, knuckle: Floats, skin: Skin) -> list[Limb]:
+    """The skin between the thumb's first bone and the index finger's knuckle."""
+    root, bone = metacarpal.start, metacarpal.end - metacarpal.start
+    out = f32((0, 0, 1))
+    return [
+        Limb(f32(root + along * bone), f32(root + up * (knuckle - root)), (0.12, 0.1), out, skin, 0.5)
+        for along, up in ((0.45, 0.4), (0.7, 0.6), (0.95, 0.75))
+    ]
 
 
 def _rotation(yaw: float, pitch: float, roll: float) -> Floats:

@@ -13,6 +13,8 @@ SUPERSAMPLE = 2
 
 Color = tuple[int, int, int]
 
+_NUM_ROOMS, _NUM_SHIRTS, _NUM_LAMPS = 3, 3, 2  # few and shared: they tell neither signers nor clips apart
+
 _SKIN = ((250, 214, 190), (236, 188, 156), (214, 160, 122), (182, 124, 88), (136, 90, 62), (94, 62, 44))
 
 
@@ -33,6 +35,10 @@ class Frame(NamedTuple):
     def of_clip(self, *what: str) -> np.random.Generator:
         """Random numbers that every frame of the clip shares."""
         return generator(self.seed, "clip", self.signer, self.clip, *what)
+
+    def of_pool(self, what: str, size: int) -> np.random.Generator:
+        """Random numbers of one of `size` things that all signers share; a clip keeps to one."""
+        return generator(self.seed, what, int(self.of_clip(what).integers(size)))
 
     def of_frame(self, *what: str) -> np.random.Generator:
         """Random numbers of this frame alone."""
@@ -55,36 +61,35 @@ def cloth_color(rng: np.random.Generator) -> Floats:
     return f32(np.clip(grey + saturation * rng.uniform(-1, 1, 3), 0.03, 0.95))
 
 
+def shirt(frame: Frame) -> np.random.Generator:
+    """Random numbers of what the signer wears in a clip; the first ones make its `cloth_color`."""
+    return frame.of_pool("shirt", _NUM_SHIRTS)
+
+
 def light(frame: Frame) -> Light:
-    """The lamp of a clip: from above, from any side, warm or cold, hard or soft."""
-    rng = frame.of_clip("light")
-    direction = np.array((rng.uniform(-0.9, 0.9), rng.uniform(0.1, 1.0), rng.uniform(0.7, 1.3)))
+    """The lamp of a clip: from above, from any side, warm or cold; signers turn in it a little."""
+    rng = frame.of_pool("lamp", _NUM_LAMPS)
+    direction = np.array((rng.uniform(-0.7, 0.7), rng.uniform(0.2, 0.9), rng.uniform(0.8, 1.3)))
+    direction += frame.of_frame("lamp").normal(0, 0.15, 3)
     warmth = rng.uniform(-0.07, 0.07)
     color = rng.uniform(0.95, 1.3) * np.array((1 + warmth, 1.0, 1 - warmth))
-    return Light(f32(direction / np.linalg.norm(direction)), f32(color), ambient=float(rng.uniform(0.25, 0.55)))
+    return Light(f32(direction / np.linalg.norm(direction)), f32(color), ambient=float(rng.uniform(0.35, 0.55)))
 
 
-def room(frame: Frame, *, size: int) -> Floats:
-    """A cluttered background out of focus, or the signer's clothes: `[size, size, 3]` in 0..1."""
-    rng = frame.of_clip("room")
-    wall = cloth_color(frame.of_signer("wall"))
-    picture = Image.new("RGB", (56, 56), byte_color(wall))
-    draw = ImageDraw.Draw(picture)
-    for _ in range(rng.integers(2, 9)):
-        x, y = rng.uniform(-12, 56, 2)
-        shape = draw.rectangle if rng.random() < 0.6 else draw.ellipse
-        shape((x, y, x + rng.uniform(4, 34), y + rng.uniform(4, 34)), fill=byte_color(cloth_color(rng)))
-    if rng.random() < 0.5:  # the chest behind the hand
-        neck = (rng.uniform(5, 51), rng.uniform(-8, 12))
-        chest = [(0, 56), (0, rng.uniform(4, 36)), neck, (56, rng.uniform(4, 36)), (56, 56)]
-        draw.polygon(chest, fill=byte_color(cloth_color(frame.of_signer("shirt"))))
-    picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.4, 2.0)))
-    left, top = 4 + frame.of_frame("drift").uniform(-1.5, 1.5, 2)
-    picture = picture.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, left + 48, top + 48))
-    pixels = np.asarray(picture, dtype=np.float32) / 255
-    ramp = np.linspace(-1, 1, size, dtype=np.float32)
-    slope = rng.uniform(-0.25, 0.25, 2).astype(np.float32)
-    return f32(np.clip(pixels * (1 + slope[0] * ramp[None, :, None] + slope[1] * ramp[:, None, None]), 0, 1))
+def room(frame: Frame, *, size: int, chest: bool) -> Floats:
+    """The plain wall of a studio, perhaps behind the signer's chest: `[size, size, 3]` in 0..1.
+
+    Plain, as in most recordings of sign languages: clutter, like any slope of the light, tells one image from all
+    others, and a small network learns that before it learns hands.
+    """
+    rng, seen = frame.of_pool("room", _NUM_ROOMS), frame.of_frame("room")
+    picture = Image.new("RGB", (56, 56), byte_color(np.clip(rng.uniform(0.15, 0.9) + rng.normal(0, 0.04, 3), 0, 1)))
+    if chest and seen.random() < 0.2:
+        edge = seen.uniform(-60, 36, 2)  # seldom where the crop shows it: hands sign before the chest or beside it
+        outline = [(0, 56), (0, edge[0]), (56, edge[1]), (56, 56)]
+        ImageDraw.Draw(picture).polygon(outline, fill=byte_color(cloth_color(shirt(frame))))
+    picture = picture.filter(ImageFilter.GaussianBlur(1)).resize((size, size), Image.Resampling.BILINEAR)
+    return np.asarray(picture, dtype=np.float32) / 255
 
 
 def photograph(scene: Floats, frame: Frame) -> Image.Image:

@@ -1,6 +1,7 @@
 """The drawn crops: what is where, that they repeat, and that raw pixels alone do not give the label away."""
 
 from collections import Counter
+from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 
 from sltdino.data.synthetic import DEMOS, NUM_SIGNERS, demo_crop, write_demo_crops
-from sltdino.errors import CannotCreateError, RunFolderError, SettingsError
+from sltdino.errors import CannotCreateError, ResourceError, RunFolderError, SettingsError
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -17,7 +18,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("stream", DEMOS)
 def test_the_same_seed_draws_the_same_files(stream: str, tmp_path: Path) -> None:
-    assert write_demo_crops(stream, tmp_path / "a", count=12, seed=3) == 12
+    assert write_demo_crops(stream, tmp_path / "a", count=12, seed=3).images == 12
     write_demo_crops(stream, tmp_path / "b", count=12, seed=3)
     write_demo_crops(stream, tmp_path / "c", count=12, seed=4)
     first, again, other = (files_of(tmp_path / name) for name in "abc")
@@ -60,6 +61,55 @@ def test_no_signer_straddles_the_split_and_every_label_is_on_both_sides(stream: 
         assert set(counts) == set(labels)
         assert len(set(counts.values())) == 1
     assert len({(crop.split, crop.label, crop.name) for crop in crops}) == len(crops)
+
+
+@pytest.mark.parametrize("stream", DEMOS)
+def test_every_signer_shows_every_label_equally_often(stream: str) -> None:
+    labels = DEMOS[stream].labels
+    crops = [demo_crop(stream, index=index, seed=0) for index in range(5 * NUM_SIGNERS * len(labels))]
+    shown = Counter((crop.frame.signer, crop.label) for crop in crops)
+    assert len(shown) == NUM_SIGNERS * len(labels)
+    assert set(shown.values()) == {5}
+
+
+def test_the_report_counts_what_is_in_the_folder(tmp_path: Path) -> None:
+    report = write_demo_crops("face", tmp_path, count=60, seed=0)
+    files = [path.relative_to(tmp_path).parts for path in tmp_path.rglob("*.jpg")]
+    assert report.images == len(files) == 60
+    assert report.labels == Counter(label for _, label, _ in files)
+    signers = {(split, name.partition("-")[0]) for split, _, name in files}
+    assert report.signers == Counter(split for split, _ in signers)
+
+
+def test_several_processes_draw_the_same_bits(tmp_path: Path) -> None:
+    write_demo_crops("hands", tmp_path / "one", count=20, seed=0)
+    write_demo_crops("hands", tmp_path / "two", count=20, seed=0, workers=2)
+    assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
+
+
+def test_a_process_that_dies_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
+    def kill_one(done: int) -> None:
+        for process in active_children():
+            process.kill()
+
+    with pytest.raises(ResourceError, match="call again"):
+        write_demo_crops("hands", tmp_path, count=100, seed=0, workers=2, on_drawn=kill_one)
+
+
+def test_the_same_call_completes_an_interrupted_drawing(tmp_path: Path) -> None:
+    def interrupt(done: int) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_demo_crops("face", tmp_path / "cut", count=12, seed=3, on_drawn=interrupt)
+    assert len(files_of(tmp_path / "cut")) == 5
+    with pytest.raises(RunFolderError, match="delete it"):
+        write_demo_crops("face", tmp_path / "cut", count=12, seed=4)
+    write_demo_crops("face", tmp_path / "cut", count=12, seed=3)
+    write_demo_crops("face", tmp_path / "whole", count=12, seed=3)
+    assert files_of(tmp_path / "cut") == files_of(tmp_path / "whole")
+    assert [path.name for path in (tmp_path / "cut").iterdir() if path.is_file()] == []
 
 
 def test_raw_pixels_tell_hand_shapes_better_than_chance_but_far_from_well() -> None:
