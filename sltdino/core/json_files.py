@@ -76,6 +76,18 @@ def finite(record: Mapping[str, object]) -> dict[str, object]:
     return cleaned | {"non_finite": bad} if bad else cleaned
 
 
+def data(value: object) -> Any:
+    """`value` from a file of others with null for what JSON does not know: numbers that are not finite, and objects."""
+    if isinstance(value, Mapping):
+        return {text(str(key)): data(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [data(item) for item in value]
+    try:
+        return _plain(value, "")
+    except (TypeError, ValueError):
+        return None
+
+
 class JsonLines:
     """A file of one JSON object a line, written only at its end, one system call a record.
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from sltdino.core.distributed import join
-from sltdino.core.json_files import now, text
+from sltdino.core.json_files import data, now, text
 from sltdino.core.signals import STOP_SIGNALS, StopRequest
 from sltdino.data.image_folder import ImageFolder, scan
 from sltdino.errors import DataError, SettingsError, StoppedError
@@ -127,7 +127,11 @@ def embed(
         network = copy.deepcopy(backbone.network).to(device).eval()
         work = _work(place, images, clips, _steps(network, pixels, options), on_progress)
         counts = _counts(work.finished)
-        facts = {"created": now(), "complete": not work.stopped_by, "backbone": {**(origin or {}), **backbone.metadata}}
+        facts = {
+            "created": now(),
+            "complete": not work.stopped_by,
+            "backbone": {**(origin or {}), "metadata": data(backbone.metadata)},
+        }
         index = place.write_index({**facts, "counts": counts._asdict()}, work.finished)
     finally:
         place.close()
