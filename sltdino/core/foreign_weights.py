@@ -12,7 +12,7 @@ from torch import Tensor
 from sltdino.core import checkpoint, files, json_files, restricted_pickle
 from sltdino.errors import CheckpointError, MissingInputError
 
-_SAFETENSORS = ("model.safetensors", "pytorch_model.bin")
+_WEIGHTS_OF_FOLDER = ("model.safetensors", "pytorch_model.bin")
 _LARGEST_HEADER_TEXT = 1 << 20
 
 
@@ -96,11 +96,11 @@ def _file_of(path: Path) -> Path:
         return path
     if not path.is_dir():
         raise MissingInputError(f"{path}: there is no such file or folder; check the path")
-    found = [path / name for name in _SAFETENSORS if (path / name).is_file()]
+    found = [path / name for name in _WEIGHTS_OF_FOLDER if (path / name).is_file()]
     if not found:
         several = " (weights in several files are not read)" if any(path.glob("*.index.json")) else ""
         raise MissingInputError(
-            f"{path}: holds neither {' nor '.join(_SAFETENSORS)}{several}; name the file of weights"
+            f"{path}: holds neither {' nor '.join(_WEIGHTS_OF_FOLDER)}{several}; name the file of weights"
         )
     return found[0]
 

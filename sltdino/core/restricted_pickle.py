@@ -1,16 +1,17 @@
 """PyTorch files of other programs as data: tensors and plain values, everything else an inert placeholder.
 
-`torch.load(weights_only=True)` refuses a whole file for one object that is no data, as the `argparse.Namespace` in every
-checkpoint of DINO. Here such an object is passed over and named. Nothing that a file names is imported or called.
+`torch.load(weights_only=True)` refuses a whole file for one object that is no data, as the `argparse.Namespace` in
+every checkpoint of DINO. Here such an object is passed over and named. Nothing that a file names is imported or called.
 """
 
 import io
+import math
 import pickle
 import pickletools
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor
@@ -91,19 +92,16 @@ class StoredTensor:
             ValueError: its description does not fit the numbers it refers to.
         """
         storage, offset, size, stride = self.layout[:4]
-        if not (isinstance(storage, _Storage) and _is_count(offset) and _are_counts(size) and _are_counts(stride)):
+        if not (isinstance(storage, _Storage) and _is_count(offset) and _is_shape(size) and _is_shape(stride)):
             raise ValueError("a tensor's description is damaged")
-        assert isinstance(offset, int) and isinstance(size, tuple) and isinstance(stride, tuple)
         dtype = _DTYPES[storage.dtype_name]
-        if len(size) != len(stride):
-            raise ValueError("a tensor's description is damaged")
         last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
-        numbers = torch.Size(size).numel()
+        numbers = math.prod(size)
         if numbers == 0:
-            return torch.empty(size, dtype=dtype)
-        raw = storage.read(storage.key, (last + 1) * dtype.itemsize)
+            return torch.empty(0, dtype=dtype)
         if numbers > last + 1 - offset:
             raise ValueError(f"a tensor of {numbers:,} numbers refers to {last + 1 - offset:,}")
+        raw = storage.read(storage.key, (last + 1) * dtype.itemsize)
         return torch.frombuffer(bytearray(raw), dtype=dtype).as_strided(size, stride, offset).clone()
 
 
@@ -244,7 +242,7 @@ def _checked(file: BinaryIO) -> bytes:
         if opcode.name in _REFUSED_OPCODES:
             raise ValueError(f"the opcode {opcode.name}, which torch.save never writes")
         # the memo is an array: a large index would allocate without limit
-        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument) > last_size:
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > last_size:
             raise ValueError("a memo index beyond the file")
     end = file.tell()
     file.seek(start)
@@ -257,11 +255,11 @@ def _exactly(raw: bytes, num_bytes: int) -> bytes:
     return raw
 
 
-def _is_count(value: object) -> bool:
+def _is_count(value: object) -> TypeGuard[int]:
     return type(value) is int and value >= 0
 
 
-def _are_counts(value: object) -> bool:
+def _is_shape(value: object) -> TypeGuard[tuple[int, ...]]:
     return isinstance(value, tuple) and all(_is_count(item) for item in value)
 
 

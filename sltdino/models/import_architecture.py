@@ -120,12 +120,11 @@ def _depth(path: Path, shapes: Mapping[str, object], layout: Layout) -> int:
     return len(numbers)
 
 
-def _num_heads(path: Path, width: int, facts: Facts, notes: list[str]) -> int:
-    if "num_heads" in facts:
-        number = facts["num_heads"]
-        if width % number:
-            raise _error(path, f"says it has {number} heads, which do not divide its width {width}")
-        return int(number)
+def _num_heads(path: Path, width: int, said: int | None, notes: list[str]) -> int:
+    if said is not None:
+        if width % said:
+            raise _error(path, f"says it has {said} heads, which do not divide its width {width}")
+        return said
     if width in _HEADS_OF_WIDTH:
         return _HEADS_OF_WIDTH[width]
     number = max(1, width // 64)
