@@ -3,13 +3,16 @@
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from sltdino.core.run_files import load_checkpoint, read_names, stored_settings
+from sltdino.core.run_files import PARAMS, load_checkpoint, read_names, stored_settings
 from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_base import known
-from sltdino.errors import CheckpointError, MissingInputError, SettingsError
+from sltdino.errors import CheckpointError, MissingInputError, SettingsError, SltDinoError
+from sltdino.models.import_weights import import_backbone
 from sltdino.models.vit import VisionTransformer
 
 Which = Literal["last", "best"]
+_NOT_OURS = {"E-CKPT-FOREIGN", "E-CKPT-LEGACY", "E-CKPT-UNSAFE"}
+"""Codes of files that may hold a backbone all the same, written by others."""
 
 
 class TrainedBackbone(NamedTuple):
@@ -24,10 +27,10 @@ class TrainedBackbone(NamedTuple):
 
 
 def load_trained_backbone(source: Path, *, which: Which = "last") -> TrainedBackbone:
-    """The teacher's backbone of a run folder or checkpoint file.
+    """The teacher's backbone of a run folder or checkpoint file, or the one in a file of weights that others wrote.
 
     Raises:
-        MissingInputError, CheckpointError: there is no such checkpoint, or it is damaged or foreign.
+        MissingInputError, CheckpointError: there is no such checkpoint, it is damaged, or no network that ours can be.
         SettingsError: `which` is best and the source is a file.
     """
     if which == "best" and source.is_file():
@@ -37,7 +40,12 @@ def load_trained_backbone(source: Path, *, which: Which = "last") -> TrainedBack
             f"{source}: has no best checkpoint, because no epoch has finished without collapse; "
             "look at sltdino inspect, or take the last one"
         )
-    checkpoint = load_checkpoint(source, which=which)
+    try:
+        checkpoint = load_checkpoint(source, which=which)
+    except (CheckpointError, MissingInputError) as error:
+        if not _may_be_foreign(source, error):
+            raise
+        return _imported(source)
     state = checkpoint.state
     settings = stored_settings(checkpoint)
     network = VisionTransformer(settings.vit, image_size=settings.augmentation.image_size)
@@ -73,3 +81,17 @@ def trained_backbone(
         "checkpoint": checkpoint.name,
     }
     return TrainedBackbone(network.eval().requires_grad_(False), crops.mean, crops.std, metadata)
+
+
+def _may_be_foreign(source: Path, error: SltDinoError) -> bool:
+    """Whether a backbone of others may be there, in a file or a folder, rather than a run or checkpoint of ours."""
+    if source.is_dir():
+        return not (source / PARAMS).exists()
+    return error.code in _NOT_OURS
+
+
+def _imported(source: Path) -> TrainedBackbone:
+    """A backbone that others wrote."""
+    imported = import_backbone(source)
+    metadata = {**imported.metadata, "layout": imported.layout, "notes": list(imported.notes)}
+    return TrainedBackbone(imported.network, imported.mean, imported.std, metadata)
