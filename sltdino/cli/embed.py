@@ -19,7 +19,7 @@ _SHOWN_BAD = 5
 
 
 def embed(
-    backbone: Annotated[Path, typer.Argument(metavar="BACKBONE", help="Run folder, checkpoint, or any file of weights.")],
+    backbone: Annotated[Path, typer.Argument(metavar="BACKBONE", help="Run folder, checkpoint or file of weights.")],
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Folders of crops, searched, and images.")],
     out: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to write.")],
     which: Annotated[
