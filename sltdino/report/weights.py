@@ -174,7 +174,7 @@ def render(facts: Mapping[str, Any]) -> str:
     """The page that `sltdino inspect FILE` prints."""
     pairs = [
         ("file", f"{facts['path']}"),
-        ("size", f"{facts['bytes'] / 1e6:,.1f} MB, {facts['container']}"),
+        ("size", f"{facts['bytes']:,} bytes, {facts['container']}"),
         ("sha256", facts["sha256"]),
         ("what", facts["what"] if not facts["layout"] else f"{facts['what']} [{facts['layout']}]"),
         ("checkpoint", _checkpoint_text(facts["checkpoint"])),
@@ -191,10 +191,7 @@ def render(facts: Mapping[str, Any]) -> str:
     ]  # fmt: skip
     if facts["problem"]:
         first = [f"{row['key']}  {row['dtype']} {row['shape']}" for row in facts["first_keys"]]
-        pairs += [
-            ("problem", facts["problem"]),
-            *(("first key" if not i else "", text) for i, text in enumerate(first)),
-        ]
+        pairs += [("problem", facts["problem"]), *(("holds", text) for text in first)]
     return rows((title, text) for title, text in pairs if text)
 
 
@@ -230,9 +227,8 @@ def _tensors_text(facts: Mapping[str, Any]) -> str:
 def _finite_text(facts: Mapping[str, Any]) -> str:
     if not facts["values"]:
         return "yes: every value"
-    return (
-        f"NOT: {facts['values']:,} values in {facts['tensors']:,} tensors, first {', '.join(facts['first_keys'][:3])}"
-    )
+    first = ", ".join(facts["first_keys"][:3])
+    return f"NO: {facts['values']:,} values in {facts['tensors']:,} tensors are not, first in {first}"
 
 
 def _input_text(facts: Mapping[str, Any] | None) -> str:
