@@ -1,5 +1,6 @@
 """`sltdino embed BACKBONE INPUT…`."""
 
+import contextlib
 import os
 import sys
 import time
@@ -70,15 +71,16 @@ def embed(
         num_workers=min(8, os.cpu_count() or 1) if num_workers is None else num_workers,
         device=device,
     )
-    report = embed_clips(
-        load_trained_backbone(backbone, which=which),
-        inputs,
-        out,
-        options=options,
-        origin={"source": str(backbone.absolute())},
-        overwrite=overwrite,
-        on_progress=_Progress(),
-    )
+    with contextlib.closing(_Progress()) as progress:
+        report = embed_clips(
+            load_trained_backbone(backbone, which=which),
+            inputs,
+            out,
+            options=options,
+            origin={"source": str(backbone.absolute())},
+            overwrite=overwrite,
+            on_progress=progress,
+        )
     for notice in report.notices:
         print(printable(notice), file=sys.stderr)
     for bad in report.bad_images[:_SHOWN_BAD]:
@@ -92,6 +94,7 @@ class _Progress:
     def __init__(self) -> None:
         self._is_terminal = sys.stderr.isatty()
         self._started = self._shown = time.monotonic()
+        self._is_open = False
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
@@ -101,9 +104,15 @@ class _Progress:
         rate = done / max(now - self._started, 1e-9)
         line = f"{done:,} of {total:,} images  {rate:.0f} images/s  {(total - done) / rate:.0f} s left"
         if self._is_terminal:
-            print(f"\r{line:<70}", end="\n" if done == total else "", file=sys.stderr, flush=True)
+            self._is_open = True
+            print(f"\r{line:<70}", end="", file=sys.stderr, flush=True)
         else:
             print(line, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """What is printed next has a line of its own."""
+        if self._is_open:
+            print(file=sys.stderr)
 
 
 def _as_json(report: "EmbedReport") -> str:

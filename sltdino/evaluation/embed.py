@@ -15,6 +15,7 @@ import torch
 
 from sltdino.core.distributed import join
 from sltdino.core.json_files import data, now, text
+from sltdino.core.settings_base import known
 from sltdino.core.signals import STOP_SIGNALS, StopRequest
 from sltdino.data.image_folder import ImageFolder, scan
 from sltdino.errors import DataError, SettingsError, StoppedError
@@ -115,6 +116,8 @@ def embed(
         CheckpointError: features are not finite. ResourceError: out of memory.
         StoppedError: a signal asked to stop; the finished clips stand.
     """
+    if options.batch_size < 1 or options.num_workers < 0:
+        raise SettingsError(f"embed: {options.batch_size} images a batch and {options.num_workers} threads cannot be")
     pixels = _pixels(backbone, options.image_size)
     device = join(options.device).device
     for folder in inputs:
@@ -246,8 +249,8 @@ def _settings(network: VisionTransformer, pixels: Pixels, options: EmbedOptions,
     """What the features depend on. The architecture: what the shapes of the weights do not tell."""
     return {
         "weights_sha256": weights_sha256(network),
-        "num_heads": network.vit.num_heads,
-        "layer_norm_eps": network.vit.layer_norm_eps,
+        "num_heads": known(network.vit.num_heads),
+        "layer_norm_eps": known(network.vit.layer_norm_eps),
         "image_size": pixels.size,
         "mean": pixels.mean,
         "std": pixels.std,
@@ -261,7 +264,7 @@ def _settings(network: VisionTransformer, pixels: Pixels, options: EmbedOptions,
 
 
 def _pixels(backbone: Backbone, image_size: int | None) -> Pixels:
-    size, patch = image_size or backbone.network.image_size, backbone.network.vit.patch_size
+    size, patch = image_size or backbone.network.image_size, known(backbone.network.vit.patch_size)
     if size % patch:
         raise SettingsError(f"--image-size: {size} is not a multiple of the backbone's patch size {patch}")
     return Pixels(size, backbone.mean, backbone.std)

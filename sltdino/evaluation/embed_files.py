@@ -15,7 +15,7 @@ from sltdino.core import files, json_files
 from sltdino.core.json_files import JsonLines, JsonLinesReader, text
 from sltdino.core.lock import FolderLock
 from sltdino.core.run_files import LOCK, PARAMS
-from sltdino.errors import ChangeRefusedError, RunFolderError, SettingsError
+from sltdino.errors import ChangeRefusedError, RunFolderError, RunInUseError, SettingsError
 
 RECORD, INDEX = ".sltdino-embed.jsonl", "index.json"
 _FORMAT = {"format": "sltdino-features", "version": 1}
@@ -88,7 +88,11 @@ class FeatureFolder:
         if (path / PARAMS).exists() or (entries and RECORD not in entries and not overwrite):
             what = "a run" if (path / PARAMS).exists() else f"files, such as {entries[0]}, but no features of sltdino"
             raise RunFolderError(f"--output: {path} holds {what}; choose another folder")
-        self._lock = FolderLock(path / LOCK)
+        try:
+            self._lock = FolderLock(path / LOCK)
+        except RunInUseError as error:
+            reason = str(error).partition(";")[0]
+            raise RunInUseError(f"--output: {reason}; wait for it, stop it, or choose another folder") from error
         try:
             header, self._finished = _read(path / RECORD)
             if overwrite:
@@ -127,7 +131,8 @@ class FeatureFolder:
                 folder.mkdir(parents=True, exist_ok=True)
             files.remove_leftovers(folder)
         if clip_files:
-            (self.path / INDEX).unlink(missing_ok=True)  # from here on it would not be the whole truth
+            with files.os_errors(self.path / INDEX):
+                (self.path / INDEX).unlink(missing_ok=True)  # from here on it would not be the whole truth
 
     def add(self, clip_file: str, finished: Finished, arrays: Arrays, names: Sequence[str]) -> Finished:
         """Write a clip; it counts, and survives a kill, once this returns."""

@@ -84,13 +84,13 @@ def network_facts(network: VisionTransformer) -> dict[str, Any]:
         "embed_dim": known(vit.embed_dim),
         "depth": known(vit.depth),
         "num_heads": known(vit.num_heads),
-        "patch_size": vit.patch_size,
+        "patch_size": known(vit.patch_size),
         "image_size": network.image_size,
         "grid": network.grid_size,
-        "registers": vit.registers,
-        "layer_scale": bool(vit.layer_scale),
-        "mlp_ratio": round(vit.mlp_ratio, 4),
-        "layer_norm_eps": vit.layer_norm_eps,
+        "registers": known(vit.registers),
+        "layer_scale": known(vit.layer_scale) > 0,
+        "mlp_ratio": round(known(vit.mlp_ratio), 4),
+        "layer_norm_eps": known(vit.layer_norm_eps),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
     }
 
@@ -198,10 +198,10 @@ def render(facts: Mapping[str, Any]) -> str:
 def _checkpoint_text(facts: Mapping[str, Any] | None) -> str:
     if facts is None:
         return ""
-    best = facts["best"]
-    was = "" if not best else f"; best so far: {best['metric']} {best['value']:.4g} in epoch {best['epoch']}"
+    best = facts["best"] or {}
+    was = f"; best so far: {best.get('metric')} {best.get('value')} in epoch {best.get('epoch')}" if best else ""
     return (
-        f"{facts['algorithm']} on {facts['stream']}: step {facts['global_step']:,} of {facts['total_steps']:,}, "
+        f"{facts['algorithm']} on {facts['stream']}: step {facts['global_step']} of {facts['total_steps']}, "
         f"epoch {facts['epoch']} of {facts['epochs']}{was}"
     )
 

@@ -1,5 +1,6 @@
 """Which programs take a file of weights as it is, and why the others do not."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from sltdino.core.foreign_weights import WeightsFile
@@ -24,7 +25,7 @@ def loaders(file: WeightsFile, imported: ImportedBackbone) -> tuple[Loader, ...]
     reasons = {
         "SLT, as slt_vitsmall_patch16": _slt(file, imported),
         "SLT, as dinov2_vits14": _slt_dinov2(file, imported),
-        "timm": "" if imported.layout in ("dino", "timm", "timm-classifier") else "its names are not timm's",
+        "timm": _timm(file, imported),
         "Hugging Face transformers": _transformers(file, imported),
         "sltdino pretrain --init-from": "",
     }
@@ -35,9 +36,11 @@ def _slt(file: WeightsFile, imported: ImportedBackbone) -> str:
     """COMPAT of SLT's own ViT: it loads without strictness, so that a wrong name leaves it random."""
     if imported.layout != "slt":
         return "its names are not those of SLT's own ViT"
-    if imported.network.vit.layer_scale or imported.network.vit.registers:
+    vit = imported.network.vit
+    if known(vit.layer_scale) or known(vit.registers):
         return "SLT's ViT has neither LayerScale nor registers"
-    if file.path.suffix == ".safetensors" or "model" not in file.content or "state_dict" in file.content:
+    model = file.content.get("model")
+    if "state_dict" in file.content or not isinstance(model, Mapping) or "cls_token" not in model:
         return "SLT expects a torch.save of `model` and `metadata`"
     if not file.weights_only_safe:
         return "it holds objects, which SLT's reader refuses"
@@ -51,14 +54,22 @@ def _slt(file: WeightsFile, imported: ImportedBackbone) -> str:
 def _slt_dinov2(file: WeightsFile, imported: ImportedBackbone) -> str:
     if imported.layout != "dinov2":
         return "its names are not those of DINOv2's ViT-S/14"
-    have = {**_shape(imported), "registers": imported.network.vit.registers}
+    have = {**_shape(imported), "registers": known(imported.network.vit.registers)}
     wrong = [f"{key} {have[key]}" for key, value in _VITS14.items() if have[key] != value]
     if wrong:
         return f"not a ViT-S/14: {', '.join(wrong)}"
     if imported.network.image_size != _DINOV2_SIZE:
         return f"its positions are for {imported.network.image_size} px, not {_DINOV2_SIZE}"
-    if file.path.suffix == ".safetensors" or not file.weights_only_safe:
-        return "SLT expects a torch.save of tensors and plain values"
+    if file.path.suffix == ".safetensors" or not _is_bare(file) or not file.weights_only_safe:
+        return "SLT expects a torch.save of these weights alone, without objects"
+    return ""
+
+
+def _timm(file: WeightsFile, imported: ImportedBackbone) -> str:
+    if imported.layout not in ("dino", "timm", "timm-classifier"):
+        return "its names are not timm's"
+    if imported.heads or not _is_bare(file) or not file.weights_only_safe:
+        return "its names are timm's, but timm expects these weights alone, without heads or objects"
     return ""
 
 
@@ -72,13 +83,19 @@ def _transformers(file: WeightsFile, imported: ImportedBackbone) -> str:
     return ""
 
 
+def _is_bare(file: WeightsFile) -> bool:
+    """Whether the names stand without a prefix at the top, or where every reader looks."""
+    places = (file.content, file.content.get("state_dict"), file.content.get("model"))
+    return any(isinstance(place, Mapping) and "cls_token" in place for place in places)
+
+
 def _shape(imported: ImportedBackbone) -> dict[str, Any]:
     vit = imported.network.vit
     return {
         "image_size": imported.network.image_size,
-        "patch_size": vit.patch_size,
+        "patch_size": known(vit.patch_size),
         "embed_dim": known(vit.embed_dim),
         "depth": known(vit.depth),
         "num_heads": known(vit.num_heads),
-        "mlp_ratio": vit.mlp_ratio,
+        "mlp_ratio": known(vit.mlp_ratio),
     }

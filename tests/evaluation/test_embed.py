@@ -17,8 +17,16 @@ import safetensors.numpy
 import torch
 from PIL import Image
 
-from sltdino.core.settings import VitSettings
-from sltdino.errors import ChangeRefusedError, CheckpointError, DataError, RunFolderError, SettingsError, StoppedError
+from sltdino.core.settings_network import VitSettings
+from sltdino.errors import (
+    ChangeRefusedError,
+    CheckpointError,
+    DataError,
+    RunFolderError,
+    RunInUseError,
+    SettingsError,
+    StoppedError,
+)
 from sltdino.evaluation import clip_features
 from sltdino.evaluation.embed import EmbedOptions, EmbedReport, embed, weights_sha256
 from sltdino.evaluation.features import Pixels
@@ -32,7 +40,9 @@ Embed = Callable[..., EmbedReport]
 
 def make_backbone(seed: int = 0, **vit: Any) -> TrainedBackbone:
     torch.manual_seed(seed)
-    settings = VitSettings(**{"patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2, **vit})
+    tiny = {"patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2, "mlp_ratio": 4.0, "registers": 0,
+            "layer_scale": 0.0, "layer_norm_eps": 1e-5}  # fmt: skip
+    settings = VitSettings(**{**tiny, **vit})
     network = VisionTransformer(settings, image_size=16).eval().requires_grad_(False)
     return TrainedBackbone(network, HALF, HALF, {"stream": "hand", "best_loss": float("inf")})
 
@@ -365,6 +375,20 @@ def test_a_folder_with_files_of_others_or_a_run_is_refused(run: Embed, tmp_path:
     with pytest.raises(RunFolderError, match="holds a run"):
         run(overwrite=True)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["params.json", "thesis.txt"]
+
+
+def test_two_calls_at_once_do_not_share_a_folder(run: Embed, tmp_path: Path) -> None:
+    def again(done: int, total: int) -> None:
+        with pytest.raises(RunInUseError, match=r"--output: .*in use by pid"):
+            run()
+
+    assert run(on_progress=again).counts.clips == 3
+
+
+def test_counts_that_would_do_nothing_are_refused(run: Embed, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="0 images a batch"):
+        run(batch_size=0)
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_output_inside_an_input_is_refused(crops: Path) -> None:

@@ -93,6 +93,15 @@ def test_a_checkpoint_of_ours_says_how_far_its_run_is(finished_once: Path) -> No
     assert "dino on hand: step 6 of 6, epoch 2 of 2; best so far: loss" in " ".join(render(facts).split())
 
 
+def test_a_checkpoint_of_dino_is_not_a_file_for_timm(foreign: Any, tmp_path: Path) -> None:
+    weights = foreign.weights("dino")
+    teacher = {f"backbone.{key}": value for key, value in weights.items()}
+    facts = describe(save(tmp_path / "w.pth", {"student": teacher, "teacher": teacher, "epoch": 3}))
+    assert (facts["layout"], takers(facts)) == ("dino", {OURS})
+    assert reason(facts, TIMM).startswith("its names are timm's, but")
+    assert TIMM in takers(describe(save(tmp_path / "w.pth", {"model": weights, "epoch": 3})))
+
+
 def test_an_export_for_slt_is_taken_by_slt(finished_once: Path, tmp_path: Path) -> None:
     export(finished_once, format="slt", out=tmp_path / "slt.pt")
     facts = describe(tmp_path / "slt.pt")
