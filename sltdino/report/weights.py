@@ -35,7 +35,7 @@ SOURCES = {
     "hf-dinov2-registers": "a ViT in the names of Hugging Face transformers (Dinov2WithRegistersModel)",
 }
 """In words, by layout."""
-_FIRST, _DEEPEST = 10, 8
+_FIRST = 10
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -95,24 +95,22 @@ def network_facts(network: VisionTransformer) -> dict[str, Any]:
     }
 
 
-def stored_tensors(content: object, where: str = "", depth: int = 0) -> Iterator[tuple[str, Tensor]]:
+def stored_tensors(content: object) -> Iterator[tuple[str, Tensor]]:
     """Every tensor in nested values, by its dotted key; those still in the file are read one by one.
 
     Raises:
         ValueError, KeyError: a tensor is damaged.
     """
-    if isinstance(content, StoredTensor):
-        yield where, content.load()
-    elif isinstance(content, Tensor):
-        yield where, content
-    elif depth < _DEEPEST:
-        items: Iterator[tuple[object, object]] = iter(())
-        if isinstance(content, Mapping):
-            items = iter(content.items())
-        elif isinstance(content, list | tuple):
-            items = iter(enumerate(content))
-        for key, value in items:
-            yield from stored_tensors(value, f"{where}.{key}" if where else str(key), depth + 1)
+    pending: list[tuple[str, object]] = [("", content)]
+    seen: set[int] = set()  # a pickle's containers can hold themselves, and one another a billion times
+    while pending:
+        where, value = pending.pop()
+        if isinstance(value, StoredTensor | Tensor):
+            yield where, value.load() if isinstance(value, StoredTensor) else value
+        elif isinstance(value, Mapping | list | tuple) and id(value) not in seen:
+            seen.add(id(value))
+            items = list(value.items() if isinstance(value, Mapping) else enumerate(value))
+            pending += [(f"{where}.{key}" if where else str(key), item) for key, item in reversed(items)]
 
 
 def _tensors(file: WeightsFile) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sltdino import export
 from sltdino.evaluation.features import Pixels
 from sltdino.exporting.backbone import load_trained_backbone
 
@@ -27,6 +28,20 @@ def test_the_features_of_a_run_are_those_of_its_last_checkpoint(
         for row in (0, 23):
             image = Pixels(16, backbone.mean, backbone.std).load(pictures / clip["names"][row])
             np.testing.assert_allclose(clip["cls"][row], backbone.network(image[None])[0].numpy(), atol=1e-5)
+
+
+def test_an_export_of_a_run_gives_the_features_of_the_run(
+    run: Any, finished_once: Path, pictures: Path, tmp_path: Path
+) -> None:
+    export(finished_once, format="slt", out=tmp_path / "slt.pt")
+    for source, out in ((finished_once, "run"), (finished_once / "checkpoint_last.pt", "file"), ("slt.pt", "slt")):
+        result = run("embed", str(tmp_path / source), str(pictures), "-o", str(tmp_path / out), "--device", "cpu")
+        assert result.code == 0, result.err
+    of_run, of_file, of_slt = (
+        np.load(tmp_path / f"{out}/{pictures.name}.npz")["cls"] for out in ("run", "file", "slt")
+    )
+    np.testing.assert_array_equal(of_file, of_run)
+    np.testing.assert_allclose(of_slt, of_run, atol=1e-5)
 
 
 def test_json_is_the_summary_alone_on_stdout(run: Any, finished_once: Path, pictures: Path, tmp_path: Path) -> None:

@@ -169,6 +169,19 @@ def test_objects_in_a_file_are_listed_and_not_made(foreign: Any, tmp_path: Path)
     assert (tmp_path / "owned").exists()
 
 
+def test_containers_that_hold_themselves_or_unfold_without_end_are_described(foreign: Any, tmp_path: Path) -> None:
+    laughs: list[object] = [torch.zeros(2)]
+    for _ in range(20):
+        laughs = [laughs] * 10
+    cycle: dict[str, Any] = {"backbone": BACKBONE, "laughs": laughs}
+    cycle["self"] = cycle
+    facts = describe(save(tmp_path / "w.pt", {"model": foreign.weights("slt"), "metadata": cycle}))
+    assert facts["layout"] == "slt"
+    assert facts["tensors"] == len(foreign.weights("slt")) + 1
+    json.dumps(facts, allow_nan=False)
+    render(facts)
+
+
 def test_values_that_are_not_finite_are_counted_and_named(foreign: Any, tmp_path: Path, capsys: Any) -> None:
     weights = foreign.weights("dino")
     weights["norm.bias"][:3] = float("nan")
