@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from sltdino.evaluation.embed import EmbedReport
 
 _LINE_SECONDS, _TERMINAL_SECONDS = 10.0, 0.2
-_SHOWN_BAD = 5
 
 
 def embed(
@@ -62,29 +61,18 @@ def embed(
     from sltdino.evaluation.embed import embed as embed_clips
     from sltdino.exporting.backbone import load_trained_backbone
 
+    threads = min(8, os.cpu_count() or 1) if num_workers is None else num_workers
     options = EmbedOptions(
-        tokens=tokens,
-        dtype=dtype,
-        format=target,
-        image_size=image_size,
-        batch_size=batch_size,
-        num_workers=min(8, os.cpu_count() or 1) if num_workers is None else num_workers,
-        device=device,
-    )
+        tokens=tokens, dtype=dtype, format=target, image_size=image_size,
+        batch_size=batch_size, num_workers=threads, device=device,
+    )  # fmt: skip
+    source, origin = load_trained_backbone(backbone, which=which), {"source": str(backbone.absolute())}
     with contextlib.closing(_Progress()) as progress:
         report = embed_clips(
-            load_trained_backbone(backbone, which=which),
-            inputs,
-            out,
-            options=options,
-            origin={"source": str(backbone.absolute())},
-            overwrite=overwrite,
-            on_progress=progress,
+            source, inputs, out, options=options, origin=origin, overwrite=overwrite, on_progress=progress
         )
-    for notice in report.notices:
-        print(printable(notice), file=sys.stderr)
-    for bad in report.bad_images[:_SHOWN_BAD]:
-        print(printable(f"unreadable: {bad['path']}: {bad['reason']}"), file=sys.stderr)
+    for line in (*report.notices, *(f"unreadable: {bad['path']}: {bad['reason']}" for bad in report.bad_images)):
+        print(printable(line), file=sys.stderr)
     typer.echo(_as_json(report) if as_json else _as_text(report))
 
 

@@ -116,13 +116,8 @@ def embed(
         CheckpointError: features are not finite. ResourceError: out of memory.
         StoppedError: a signal asked to stop; the finished clips stand.
     """
-    if options.batch_size < 1 or options.num_workers < 0:
-        raise SettingsError(f"embed: {options.batch_size} images a batch and {options.num_workers} threads cannot be")
-    pixels = _pixels(backbone, options.image_size)
+    pixels = _checked(backbone, inputs, out, options)
     device = join(options.device).device
-    for folder in inputs:
-        if out.resolve().is_relative_to(folder.resolve()):
-            raise SettingsError(f"--output: {out} lies inside the input {folder}; choose another place")
     images, root = scan(inputs), common_folder(inputs)
     clips = group_clips(images, root)
     place = FeatureFolder(out, _settings(backbone.network, pixels, options, root), overwrite=overwrite)
@@ -144,12 +139,10 @@ def embed(
             "the same command goes on with the others",
             exit_code=STOP_SIGNALS[work.stopped_by],
         )
-    bad_images = tuple(itertools.islice((bad for clip in work.finished for bad in clip.bad_images), _SHOWN_BAD))
+    bad = tuple(itertools.islice((bad for clip in work.finished for bad in clip.bad_images), _SHOWN_BAD))
     if counts.bad == counts.images:
-        raise DataError(
-            f"not one of {counts.images:,} images can be read; {bad_images[0]['path']}: {bad_images[0]['reason']}"
-        )
-    return EmbedReport(index, counts, work.clips_before, bad_images, images.warnings, work.images_per_second)
+        raise DataError(f"not one of {counts.images:,} images can be read; {bad[0]['path']}: {bad[0]['reason']}")
+    return EmbedReport(index, counts, work.clips_before, bad, images.warnings, work.images_per_second)
 
 
 def weights_sha256(network: torch.nn.Module) -> str:
@@ -263,8 +256,14 @@ def _settings(network: VisionTransformer, pixels: Pixels, options: EmbedOptions,
     }
 
 
-def _pixels(backbone: Backbone, image_size: int | None) -> Pixels:
-    size, patch = image_size or backbone.network.image_size, known(backbone.network.vit.patch_size)
+def _checked(backbone: Backbone, inputs: Sequence[Path], out: Path, options: EmbedOptions) -> Pixels:
+    """How an image becomes the network's input, once what was asked for is known to be possible."""
+    if options.batch_size < 1 or options.num_workers < 0:
+        raise SettingsError(f"embed: {options.batch_size} images a batch and {options.num_workers} threads cannot be")
+    size, patch = options.image_size or backbone.network.image_size, known(backbone.network.vit.patch_size)
     if size % patch:
         raise SettingsError(f"--image-size: {size} is not a multiple of the backbone's patch size {patch}")
+    for folder in inputs:
+        if out.resolve().is_relative_to(folder.resolve()):
+            raise SettingsError(f"--output: {out} lies inside the input {folder}; choose another place")
     return Pixels(size, backbone.mean, backbone.std)
