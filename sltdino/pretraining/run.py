@@ -16,7 +16,7 @@ from sltdino.core.settings_files import LoadedSettings, load_settings
 from sltdino.core.signals import StopRequest
 from sltdino.errors import ResourceError, SettingsError, SltDinoError, StoppedError
 from sltdino.pretraining.finish import check_exports, write_exports
-from sltdino.pretraining.initial import GOT_WORSE, read_initial, start_name
+from sltdino.pretraining.initial import GOT_WORSE, read_initial, say_adapted, start_name
 from sltdino.pretraining.loop import Loop
 from sltdino.pretraining.params import run_params
 from sltdino.pretraining.progress import Reporter, Silent, duration
@@ -247,7 +247,4 @@ def _announce(session: Session, run: RunDir, reporter: Reporter) -> None:
         f"{settings.head.out_dim} prototypes, {plan.total_steps:,} steps of {plan.images_per_step} images "
         f"on {session.world.device}; {run.path}"
     )
-    if session.adapted:
-        reporter.say(f"starts from {settings.init_from}:")
-    for line in session.adapted:
-        reporter.say(f"  {line}")
+    say_adapted(settings, session.adapted, reporter)

@@ -1,12 +1,14 @@
 """Runs that start from weights: what they begin with, what they record, and that resuming needs no file."""
 
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from sltdino import load_settings
 from sltdino.core.run_files import load_checkpoint, read_params, read_status
 from sltdino.errors import ChangeRefusedError, MissingInputError, SettingsError, StoppedError
 from sltdino.models.import_weights import import_backbone
@@ -25,8 +27,7 @@ def weights(tmp_path: Path, finished_once: Path) -> Path:
     state = {key: value + 0.1 for key, value in network.state_dict().items() if key != "mask_token"}
     path = tmp_path / "dino_tiny.pth"
     torch.save({"teacher": {f"backbone.{key}": value for key, value in state.items()}, "epoch": 100}, path)
-    # a width of 16 has heads that nothing tells, so this one says them
-    (tmp_path / "config.json").write_text('{"pretrained_cfg": {}, "num_attention_heads": 2}')
+    (tmp_path / "config.json").write_text('{"num_attention_heads": 2}')
     return path
 
 
@@ -79,7 +80,7 @@ def test_the_same_command_line_goes_on_and_another_file_is_another_run(train: An
     train("run", init_from=str(weights), **FOLLOW)
     weights.unlink()
     assert train("run", init_from=str(weights), resume_from="auto", **FOLLOW).steps == 6
-    with pytest.raises(ChangeRefusedError, match="init_from: the run has .*dino_tiny.pth, asked for other.pth"):
+    with pytest.raises(ChangeRefusedError, match=r"init_from: the run has .*dino_tiny\.pth, asked for other\.pth"):
         train("run", init_from="other.pth", resume_from="auto", **FOLLOW)
 
 
@@ -106,6 +107,16 @@ def test_k_nn_of_the_start_is_called_initial_weights_and_getting_worse_is_said(
     assert "worse than it started" in page
 
 
+def test_heads_that_start_at_random_beside_trained_weights_are_hinted_at(
+    train: Any, recorder: Any, weights: Path
+) -> None:
+    hint = "hint: --freeze-backbone-epochs 1 lets the heads settle before the trained weights move"
+    for name, epochs, expected in (("a", 0.0, 1), ("b", 1.0, 0)):
+        reporter = recorder()
+        train(name, init_from=str(weights), freeze_backbone_epochs=epochs, reporter=reporter, **FOLLOW)
+        assert reporter.said.count(hint) == expected
+
+
 def test_a_missing_file_fails_before_anything_is_written(train: Any, tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match=r"nowhere\.pth"):
         train("run", init_from=str(tmp_path / "nowhere.pth"), **FOLLOW)
@@ -114,12 +125,18 @@ def test_a_missing_file_fails_before_anything_is_written(train: Any, tmp_path: P
 
 def test_a_patch_size_of_its_own_needs_to_be_asked_for(train: Any, weights: Path) -> None:
     flags = {**FOLLOW, "init_from": str(weights), "patch_size": 4}
-    with pytest.raises(SettingsError, match="--patch-size: 4, and the weights in dino_tiny.pth have 8.*resample"):
+    with pytest.raises(SettingsError, match=r"--patch-size: 4, and the weights in dino_tiny\.pth have 8.*resample"):
         train("run", **flags)
     run = train("run", init_resample_patch=True, **flags).run_dir
     assert teacher(run)["backbone.patch_embed.proj.weight"].shape[-1] == 4
 
 
-def test_none_starts_at_random_even_where_a_file_of_settings_names_weights(train: Any) -> None:
-    run = train(init_from="none").run_dir
-    assert "initial_weights" not in read_params(run)
+def test_a_path_in_a_file_of_settings_is_relative_to_it_and_none_on_the_command_line_wins(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text('train_dir = "crops"\ninit_from = "weights/dino.pth"\n')
+    read = partial(load_settings, "hands", files=[tmp_path / "run.toml"])
+    assert read().settings.init_from == str(tmp_path / "weights" / "dino.pth")
+    assert read(flags={"init_from": "none"}).settings.init_from is None
+
+
+def test_a_random_start_is_recorded_as_no_weights(train: Any) -> None:
+    assert "initial_weights" not in read_params(train(init_from="none").run_dir)
