@@ -111,7 +111,10 @@ def _foreign(file: WeightsFile, *, strict: bool) -> ImportedBackbone:
     notes += found.notes
     heads = find_heads({**found.beside, **found.backbone})
     notes += heads.notes
-    weights = to_our_names(_backbone_alone(file.path, found, heads.used, notes), layout, notes)
+    try:
+        weights = to_our_names(_backbone_alone(file.path, found, heads.used, notes), layout, notes)
+    except ValueError as error:
+        raise _error(file.path, f"{error}; use another copy of it") from error
     facts = find_facts(file, layout, width=found.width, notes=notes)
     inferred = infer_vit(file.path, weights, layout, facts=facts, notes=notes)
     network = _load(file.path, inferred, weights, layout, strict=strict, notes=notes)
