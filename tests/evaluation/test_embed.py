@@ -415,6 +415,15 @@ def test_features_that_are_not_finite_are_refused(run: Embed, tmp_path: Path) ->
     assert contents(tmp_path / "out") == contents(tmp_path / "half") == {}
 
 
+def test_without_the_package_of_the_format_nothing_starts(
+    run: Embed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
+    with pytest.raises(SettingsError, match=r"pip install 'sltdino\[safetensors\]'"):
+        run(format="safetensors")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_size_that_the_patches_do_not_divide_is_refused(run: Embed) -> None:
     with pytest.raises(SettingsError, match=r"--image-size: 20 is not a multiple of the backbone's patch size 8"):
         run(image_size=20)
