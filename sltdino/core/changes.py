@@ -29,7 +29,9 @@ def compare(stored: PretrainSettings, requested: PretrainSettings) -> list[Chang
     return [
         Change(leaf.key, leaf.resume, old[leaf.key], new[leaf.key])
         for leaf in LEAVES
-        if leaf.key not in RUN_CONTROL and new[leaf.key] != "auto" and _plain(old[leaf.key]) != _plain(new[leaf.key])
+        if leaf.key not in RUN_CONTROL
+        and new[leaf.key] != "auto"
+        and _plain(old[leaf.key], is_path=leaf.is_path) != _plain(new[leaf.key], is_path=leaf.is_path)
     ]
 
 
@@ -60,11 +62,11 @@ def _near(name: str) -> str:
     return did_you_mean(name.removeprefix("--").replace("-", "_"), [*BY_FLAT_NAME, *BY_KEY])
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, *, is_path: bool) -> Any:
     """Paths as absolute ones: the same folder named from elsewhere is no change."""
     if isinstance(value, tuple):
-        return tuple(map(_plain, value))
-    return os.path.abspath(value) if isinstance(value, Path) else value
+        return tuple(_plain(item, is_path=is_path) for item in value)
+    return os.path.abspath(value) if is_path and isinstance(value, Path | str) else value
 
 
 def _shown(value: Any) -> str:

@@ -1,6 +1,7 @@
 """Strict JSON: UTF-8, no NaN or Infinity, files that appear whole and logs that grow by whole records."""
 
 import errno
+import itertools
 import json
 import math
 import os
@@ -16,6 +17,7 @@ from sltdino.errors import CannotCreateError, MissingInputError, RunFolderError
 
 _LARGEST_FILE = 64 << 20
 _LARGEST_LINE = 1 << 20
+_DEEPEST, _MOST_VALUES = 32, 100_000
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -75,6 +77,30 @@ def finite(record: Mapping[str, object]) -> dict[str, object]:
     bad = [key for key, value in record.items() if isinstance(value, Real) and not math.isfinite(value)]
     cleaned = {key: None if key in bad else value for key, value in record.items()}
     return cleaned | {"non_finite": bad} if bad else cleaned
+
+
+def data(value: object) -> Any:
+    """`value` from a file of others, with null for what JSON does not know: numbers that are not finite, and objects.
+
+    What is nested deeper than 32 levels, or comes after 100,000 values, is null too: a few bytes of a pickle can refer
+    to themselves, or unfold to billions of values.
+    """
+    return _data(value, _DEEPEST, [_MOST_VALUES])
+
+
+def _data(value: object, depth: int, left: list[int]) -> Any:
+    left[0] -= 1
+    if depth < 0 or left[0] < 0:
+        return None
+    if isinstance(value, Mapping):
+        items = itertools.islice(value.items(), max(0, left[0]))
+        return {text(str(key)): _data(item, depth - 1, left) for key, item in items}
+    if isinstance(value, list | tuple):
+        return [_data(item, depth - 1, left) for item in itertools.islice(value, max(0, left[0]))]
+    try:
+        return _plain(value, "")
+    except (TypeError, ValueError):
+        return None
 
 
 class JsonLines:

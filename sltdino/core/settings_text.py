@@ -11,7 +11,7 @@ from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_files import LoadedSettings
 from sltdino.core.settings_presets import STREAMS
 from sltdino.core.settings_reader import JSON_COMMENT
-from sltdino.core.settings_schema import BY_KEY, LEAVES, Leaf, flatten, nest, preset, printable
+from sltdino.core.settings_schema import BY_KEY, LEAVES, WORDS_FOR_PATHS, Leaf, flatten, nest, preset, printable
 from sltdino.errors import SettingsError
 
 _COMMENT_COLUMN = 44
@@ -67,7 +67,8 @@ def settings_template(stream: str) -> str:
         elif leaf.key == "output_dir":
             yield f"{key} = {_toml(f'work_dirs/dino_{crops}')}"
         else:
-            yield f"#{key} = {_toml(leaf.metavar if default is None else _plain(default))}"
+            unset = "none" if "none" in WORDS_FOR_PATHS.get(leaf.key, ()) else leaf.metavar
+            yield f"#{key} = {_toml(unset if default is None else _plain(default))}"
 
     return (
         f"# Settings of a run:  sltdino pretrain {stream} --config {stream}.toml\n"

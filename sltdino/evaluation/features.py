@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sltdino.core.rng import generator
@@ -41,7 +42,11 @@ class Pixels(NamedTuple):
         Raises:
             BadImage: it cannot be decoded.
         """
-        pixels = torch.from_numpy(decode(path)).permute(2, 0, 1)[None]
+        return self.prepare(decode(path))
+
+    def prepare(self, pixels_HWC: NDArray[np.uint8]) -> Tensor:
+        """`load` for an image that is decoded already, `[H, W, 3]`."""
+        pixels = torch.from_numpy(pixels_HWC).permute(2, 0, 1)[None]
         resized = F.interpolate(pixels, size=(self.size, self.size), mode="bicubic", antialias=True)
         mean, std = torch.tensor(self.mean).view(3, 1, 1), torch.tensor(self.std).view(3, 1, 1)
         return (resized[0].float() / 255 - mean) / std

@@ -6,9 +6,11 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from sltdino.core.run_files import PARAMS, LoadedCheckpoint, load_checkpoint, read_names, stored_settings
-from sltdino.core.settings import PretrainSettings, VitSettings
+from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_base import known
+from sltdino.core.settings_network import VitSettings
 from sltdino.errors import CheckpointError, MissingInputError, SettingsError, SltDinoError
+from sltdino.models.import_weights import import_backbone
 from sltdino.models.vit import VisionTransformer
 
 Which = Literal["last", "best"]
@@ -28,10 +30,10 @@ class TrainedBackbone(NamedTuple):
 
 
 def load_trained_backbone(source: Path, *, which: Which = "last", student: bool = False) -> TrainedBackbone:
-    """The teacher's backbone of a run folder or checkpoint file, or the student's.
+    """The teacher's backbone of a run folder or checkpoint file, or the student's; or one that others wrote.
 
     Raises:
-        MissingInputError, CheckpointError: there is no such checkpoint, or it is damaged or foreign.
+        MissingInputError, CheckpointError: there is no such checkpoint, it is damaged, or no network that ours can be.
         SettingsError: `which` is best and the source is a file.
     """
     if which == "best" and source.is_file():
@@ -46,7 +48,9 @@ def load_trained_backbone(source: Path, *, which: Which = "last", student: bool 
     except (CheckpointError, MissingInputError) as error:
         if not _may_be_foreign(source, error):
             raise
-        return _imported(source, error)
+        if student:
+            raise SettingsError(f"--student: {source} is no checkpoint of a run, so it has no student") from error
+        return _imported(source)
     return _of_checkpoint(checkpoint, student=student)
 
 
@@ -68,7 +72,7 @@ def trained_backbone(
         "global_step": progress["global_step"],
         "backbone": network_shape(network),
         "trained_with": {
-            "mean": list(crops.mean), "std": list(crops.std), "layer_norm_eps": settings.vit.layer_norm_eps,
+            "mean": list(crops.mean), "std": list(crops.std), "layer_norm_eps": known(network.vit.layer_norm_eps),
         },
         "checkpoint": checkpoint.name,
         "network": "student" if student else "teacher",
@@ -81,11 +85,11 @@ def network_shape(network: VisionTransformer) -> dict[str, Any]:
     vit = network.vit
     return {
         "image_size": network.image_size,
-        "patch_size": vit.patch_size,
+        "patch_size": known(vit.patch_size),
         "embed_dim": known(vit.embed_dim),
         "depth": known(vit.depth),
         "num_heads": known(vit.num_heads),
-        "mlp_ratio": vit.mlp_ratio,
+        "mlp_ratio": known(vit.mlp_ratio),
     }
 
 
@@ -95,9 +99,9 @@ def at_image_size(backbone: TrainedBackbone, image_size: int) -> TrainedBackbone
     Raises:
         SettingsError: the size is not a multiple of the patch.
     """
-    network = backbone.network
-    if image_size <= 0 or image_size % network.vit.patch_size:
-        raise SettingsError(f"--image-size: {image_size} is not a multiple of the patch size {network.vit.patch_size}")
+    network, patch_size = backbone.network, known(backbone.network.vit.patch_size)
+    if image_size <= 0 or image_size % patch_size:
+        raise SettingsError(f"--image-size: {image_size} is not a multiple of the patch size {patch_size}")
     resized = _fresh(network.vit, image_size)
     positions = network.positions(resized.grid_size, resized.grid_size)
     resized.load_state_dict({**network.state_dict(), "pos_embed": positions.detach()})
@@ -134,6 +138,18 @@ def _may_be_foreign(source: Path, error: SltDinoError) -> bool:
     return error.code in _NOT_OURS
 
 
-def _imported(source: Path, error: SltDinoError) -> TrainedBackbone:
-    """A backbone that others wrote, for which nothing is there to read it yet."""
-    raise error
+def _imported(source: Path) -> TrainedBackbone:
+    """A backbone that others wrote."""
+    imported = import_backbone(source)
+    vit = imported.network.vit
+    metadata = {
+        **imported.metadata,
+        "backbone": network_shape(imported.network),
+        "trained_with": {
+            "mean": list(imported.mean), "std": list(imported.std), "layer_norm_eps": known(vit.layer_norm_eps),
+        },
+        "checkpoint": imported.source.name,
+        "layout": imported.layout,
+        "notes": list(imported.notes),
+    }  # fmt: skip
+    return TrainedBackbone(imported.network, imported.mean, imported.std, metadata)

@@ -52,10 +52,10 @@ def write(backbone: TrainedBackbone, path: Path) -> ExportReport:
     transformers = required("transformers", format="hf", extra="hf")
     safetensors = required("safetensors.torch", format="hf", extra="hf")
     vit = backbone.network.vit
-    if vit.mlp_ratio != int(vit.mlp_ratio):
+    if known(vit.mlp_ratio) != int(known(vit.mlp_ratio)):
         raise SettingsError(
             f"--format hf: transformers' DINOv2 takes a whole number for mlp_ratio, and this backbone has "
-            f"{vit.mlp_ratio:g}; export it with --format timm or onnx"
+            f"{known(vit.mlp_ratio):g}; export it with --format timm or onnx"
         )
     content = safetensors.save(hf_state_dict(backbone), metadata={"format": "pt"})
 
@@ -106,24 +106,24 @@ def hf_config(backbone: TrainedBackbone) -> dict[str, Any]:
         "hidden_size": known(vit.embed_dim),
         "num_hidden_layers": known(vit.depth),
         "num_attention_heads": known(vit.num_heads),
-        "mlp_ratio": int(vit.mlp_ratio),
+        "mlp_ratio": int(known(vit.mlp_ratio)),
         "hidden_act": "gelu",
-        "layer_norm_eps": vit.layer_norm_eps,
+        "layer_norm_eps": known(vit.layer_norm_eps),
         "image_size": backbone.network.image_size,
-        "patch_size": vit.patch_size,
+        "patch_size": known(vit.patch_size),
         "num_channels": 3,
         "qkv_bias": True,
-        "layerscale_value": vit.layer_scale or 1.0,
+        "layerscale_value": known(vit.layer_scale) or 1.0,
         "use_swiglu_ffn": False,
         "hidden_dropout_prob": 0.0,
         "attention_probs_dropout_prob": 0.0,
         "drop_path_rate": 0.0,
     }
-    if vit.registers:
+    if known(vit.registers):
         return config | {
             "architectures": ["Dinov2WithRegistersModel"],
             "model_type": "dinov2_with_registers",
-            "num_register_tokens": vit.registers,
+            "num_register_tokens": known(vit.registers),
         }
     return config | {"use_mask_token": True}
 
@@ -148,7 +148,7 @@ def hf_preprocessor(backbone: TrainedBackbone) -> dict[str, Any]:
 
 
 def _load_lines(backbone: TrainedBackbone, path: Path) -> str:
-    registers = backbone.network.vit.registers
+    registers = known(backbone.network.vit.registers)
     tokens = f"CLS, {registers} registers, patches" if registers else "CLS, patches"
     return (
         f"from transformers import AutoImageProcessor, AutoModel\n\n"
@@ -167,7 +167,7 @@ def _check(backbone: TrainedBackbone, folder: Path, transformers: Any) -> Proof:
     if problems:
         raise refused("transformers", ", ".join(problems))
     _check_processor(backbone, transformers.AutoImageProcessor.from_pretrained(folder, local_files_only=True))
-    prefix = 1 + backbone.network.vit.registers
+    prefix = 1 + known(backbone.network.vit.registers)
 
     def features(images: Tensor) -> Features:
         tokens_BLD = model(pixel_values=images).last_hidden_state
@@ -179,7 +179,7 @@ def _check(backbone: TrainedBackbone, folder: Path, transformers: Any) -> Proof:
         distributions=("transformers", "safetensors"),
         mean=backbone.mean,
         std=backbone.std,
-        layer_norm_eps=backbone.network.vit.layer_norm_eps,
+        layer_norm_eps=known(backbone.network.vit.layer_norm_eps),
         grids=other_grids(backbone.network),
     )
     num_tensors = len(model.eval().state_dict())

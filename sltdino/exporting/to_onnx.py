@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from sltdino.core import json_files
+from sltdino.core.settings_base import known
 from sltdino.errors import CheckpointError, SettingsError
 from sltdino.exporting.backbone import TrainedBackbone
 from sltdino.exporting.extras import required
@@ -120,7 +121,7 @@ def _check(backbone: TrainedBackbone, path: Path) -> Proof:
         distributions=("onnxruntime", "onnx", "onnxscript"),
         mean=backbone.mean,
         std=backbone.std,
-        layer_norm_eps=backbone.network.vit.layer_norm_eps,
+        layer_norm_eps=known(backbone.network.vit.layer_norm_eps),
     )
     return compare_features(backbone, consumer, num_tensors=len(model.graph.initializer))
 

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from sltdino.core import json_files
-from sltdino.core.settings import VitSettings
+from sltdino.core.settings_base import known
+from sltdino.core.settings_network import VitSettings
 from sltdino.exporting.backbone import TrainedBackbone
 from sltdino.exporting.extras import required
 from sltdino.exporting.folding import float_weights
@@ -51,7 +52,7 @@ def _check(backbone: TrainedBackbone, path: Path) -> Proof:
         distributions=("safetensors",),
         mean=tuple(given["mean"]),
         std=tuple(given["std"]),
-        layer_norm_eps=backbone.network.vit.layer_norm_eps,
+        layer_norm_eps=known(backbone.network.vit.layer_norm_eps),
         grids=other_grids(backbone.network),
     )
     return compare_features(backbone, consumer, num_tensors=len(weights))

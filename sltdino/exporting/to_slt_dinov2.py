@@ -86,12 +86,12 @@ def _sampling_matrix(grid: int) -> Tensor:
 def _refuse_other_shapes(backbone: TrainedBackbone) -> None:
     vit = backbone.network.vit
     wanted = {
-        "--patch-size": (vit.patch_size, PATCH_SIZE),
+        "--patch-size": (known(vit.patch_size), PATCH_SIZE),
         "--vit-embed-dim": (known(vit.embed_dim), WIDTH),
         "--vit-depth": (known(vit.depth), DEPTH),
         "--vit-num-heads": (known(vit.num_heads), NUM_HEADS),
-        "--vit-mlp-ratio": (vit.mlp_ratio, MLP_RATIO),
-        "--vit-registers": (vit.registers, 0),
+        "--vit-mlp-ratio": (known(vit.mlp_ratio), MLP_RATIO),
+        "--vit-registers": (known(vit.registers), 0),
     }
     problems = [f"{flag} {is_}, not {needed}" for flag, (is_, needed) in wanted.items() if is_ != needed]
     if problems:

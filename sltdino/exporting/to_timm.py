@@ -33,7 +33,7 @@ def write(backbone: TrainedBackbone, path: Path) -> ExportReport:
         CheckpointError: what was written does not compute the same features.
     """
     weights, arguments = timm_state_dict(backbone), create_model_arguments(backbone)
-    facts = {"create_model": arguments, "layer_norm_eps": backbone.network.vit.layer_norm_eps}
+    facts = {"create_model": arguments, "layer_norm_eps": known(backbone.network.vit.layer_norm_eps)}
     load, notes = _load_lines(backbone, path), _notes(backbone)
     recipe = Recipe("timm", load, network_input(backbone), (("timm", facts),), notes)
     as_safetensors = path.suffix.lower() == ".safetensors"
@@ -61,20 +61,20 @@ def create_model_arguments(backbone: TrainedBackbone) -> dict[str, Any]:
     vit, size = backbone.network.vit, backbone.network.image_size
     shape = (known(vit.embed_dim), known(vit.depth), known(vit.num_heads))
     arguments: dict[str, Any] = {
-        "model_name": _architecture(shape, vit.patch_size, vit.mlp_ratio),
+        "model_name": _architecture(shape, known(vit.patch_size), known(vit.mlp_ratio)),
         "img_size": size,
-        "patch_size": vit.patch_size,
+        "patch_size": known(vit.patch_size),
         "embed_dim": shape[0],
         "depth": shape[1],
         "num_heads": shape[2],
-        "mlp_ratio": vit.mlp_ratio,
+        "mlp_ratio": known(vit.mlp_ratio),
         "num_classes": 0,
         "dynamic_img_size": True,
     }
-    if vit.layer_scale:
-        arguments["init_values"] = vit.layer_scale
-    if vit.registers:
-        arguments |= {"reg_tokens": vit.registers, "no_embed_class": True}
+    if known(vit.layer_scale):
+        arguments["init_values"] = known(vit.layer_scale)
+    if known(vit.registers):
+        arguments |= {"reg_tokens": known(vit.registers), "no_embed_class": True}
     # what timm.data.resolve_model_data_config tells of the input: the whole picture, squeezed, as our evaluation has it
     arguments["pretrained_cfg_overlay"] = {
         "mean": list(backbone.mean), "std": list(backbone.std), "input_size": [3, size, size],
@@ -90,13 +90,13 @@ def _architecture(shape: tuple[int, int, int], patch_size: int, mlp_ratio: float
 
 
 def _notes(backbone: TrainedBackbone) -> tuple[str, ...]:
-    eps = backbone.network.vit.layer_norm_eps
+    eps = known(backbone.network.vit.layer_norm_eps)
     return () if eps == REFERENCE_EPS else (f"the norm_layer below gives timm's LayerNorms the training's {eps:g}",)
 
 
 def _load_lines(backbone: TrainedBackbone, path: Path) -> str:
     """With the training's LayerNorm epsilon, where it is not timm's."""
-    name, sidecar, eps = str(path), f"{path}.json", backbone.network.vit.layer_norm_eps
+    name, sidecar, eps = str(path), f"{path}.json", known(backbone.network.vit.layer_norm_eps)
     lines = ["import functools, json", "import timm, torch", ""]
     read = f"torch.load({name!r}, weights_only=True)"
     if path.suffix.lower() == ".safetensors":

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sltdino.core.environment import version
+from sltdino.core.settings_base import known
 from sltdino.errors import CheckpointError
 from sltdino.exporting.backbone import TrainedBackbone
 from sltdino.models.vit import Features, VisionTransformer
@@ -67,7 +68,7 @@ def compare_features(backbone: TrainedBackbone, consumer: Consumer, *, num_tenso
             "nothing was written",
             code="E-EXPORT",
         )
-    patch = network.vit.patch_size
+    patch = known(network.vit.patch_size)
     sizes = [(rows * patch, columns * patch) for rows, columns in consumer.grids]
     versions = {name: version(name) for name in ("torch", "sltdino", *consumer.distributions)}
     return Proof(

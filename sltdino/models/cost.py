@@ -2,8 +2,9 @@
 
 from typing import NamedTuple
 
-from sltdino.core.settings import AugmentationSettings, HeadSettings, VitSettings
+from sltdino.core.settings import AugmentationSettings
 from sltdino.core.settings_base import known
+from sltdino.core.settings_network import HeadSettings, VitSettings
 
 
 class Shape(NamedTuple):
@@ -42,11 +43,11 @@ def step_shape(vit: VitSettings, head: HeadSettings, crops: AugmentationSettings
     return Shape(
         width=width,
         depth=known(vit.depth),
-        mlp=int(width * vit.mlp_ratio),
-        patch_pixels=3 * vit.patch_size**2,
-        patch_size=vit.patch_size,
-        extra_tokens=1 + vit.registers,
-        scales=2 if vit.layer_scale else 0,
+        mlp=int(width * known(vit.mlp_ratio)),
+        patch_pixels=3 * known(vit.patch_size) ** 2,
+        patch_size=known(vit.patch_size),
+        extra_tokens=1 + known(vit.registers),
+        scales=2 if known(vit.layer_scale) else 0,
         head_hidden=known(head.hidden_dim),
         head_layers=3 if head.batch_norm else 2,
         bottleneck=head.bottleneck_dim,

@@ -41,10 +41,14 @@ def export_paths(settings: PretrainSettings, run: Path) -> list[Path]:
     return [*outputs, _encoder_path(settings, run)] if settings.export_checkpoint else outputs
 
 
+def _has_registers(settings: PretrainSettings) -> bool:
+    return settings.vit.registers not in (0, "auto")  # a dry run that cannot settle them asks all the same
+
+
 def export_warning(settings: PretrainSettings) -> str:
     """What a later export to SLT would be refused for; empty where nothing is, or where one is refused now."""
     is_asked_for = settings.export_backbone is not None or settings.export_checkpoint
-    return _NO_REGISTERS if settings.vit.registers and not is_asked_for else ""
+    return _NO_REGISTERS if _has_registers(settings) and not is_asked_for else ""
 
 
 def export_problems(settings: PretrainSettings, run: Path) -> list[SltDinoError]:
@@ -55,7 +59,7 @@ def export_problems(settings: PretrainSettings, run: Path) -> list[SltDinoError]
     """
     outputs = export_paths(settings, run)
     problems: list[SltDinoError] = []
-    if settings.vit.registers and outputs:
+    if _has_registers(settings) and outputs:
         problems.append(SettingsError(f"--vit-registers: {_NO_REGISTERS}; use 0, or leave the exports out"))
     if len(outputs) == 2 and outputs[0].resolve() == outputs[1].resolve():
         problems.append(SettingsError(f"--output-path: {outputs[1]} is also --export-backbone; choose another name"))

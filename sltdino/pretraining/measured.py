@@ -18,7 +18,7 @@ from sltdino.data.decode import BadImage, decode
 from sltdino.data.image_folder import ImageFolder
 from sltdino.data.loader import Stream, build_loader
 from sltdino.pretraining.loop import num_workers, to_device
-from sltdino.pretraining.session import build_batches, build_trainer
+from sltdino.pretraining.session import build_batches, build_model, build_trainer
 from sltdino.training.trainer import Trainer
 
 _SMALLEST_SAMPLE, _SAMPLE = 32, 256  # images decoded
@@ -102,7 +102,8 @@ def measure_speed(
     keep_freed_memory()
     batch_size, passes = settings.dataset.batch_size, settings.optimizer.accumulate_steps
     steps = plan(settings, num_images=len(images), world_size=world.size)
-    trainer = build_trainer(trial(settings, batch_size), images, steps, world)
+    once = trial(settings, batch_size)
+    trainer = build_trainer(build_model(once), once, steps, world)
     affordable = _affordable_images(trainer, settings, images, world, seconds=seconds)
     loader = _loader_rate(trial(settings, min(_LOADER_BATCH, batch_size)), images, world, seconds=_LOADER * seconds)
     seconds *= _STEPS

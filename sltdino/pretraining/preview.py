@@ -24,6 +24,7 @@ from sltdino.pretraining.estimates import (
     output_files,
 )
 from sltdino.pretraining.finish import export_paths, export_problems
+from sltdino.pretraining.initial import initial_network
 from sltdino.pretraining.loop import num_workers
 from sltdino.pretraining.measured import Sample, decode_sample, measure_speed, trial
 from sltdino.pretraining.preview_facts import DryRun, Forecast, Images, Machine, Start
@@ -123,7 +124,8 @@ class _Preview:
         elif overwrites(self.settings):
             self.start = self.start._replace(removes=tuple(own_files(out, self.settings.checkpointing)))
         with Collected(self.errors):
-            settled = settle(self.settings, num_images=len(images), world_size=self.world.size)
+            initial = initial_network(self.settings)
+            settled = settle(self.settings, num_images=len(images), world_size=self.world.size, initial=initial)
             self.settings, self.origins = settled.settings, {**self.origins, **settled.origins}
             return measure_size(self.settings)
         return None

@@ -18,6 +18,8 @@ from sltdino.data.decode import BadImage as UnreadableImage
 from sltdino.data.image_folder import ImageFolder, scan
 from sltdino.errors import DataError, SettingsError
 from sltdino.evaluation.features import KnnProbe, Pixels
+from sltdino.models.import_weights import ImportedBackbone
+from sltdino.models.initial_weights import start_from
 from sltdino.models.student_teacher import StudentTeacher, build_student_teacher
 from sltdino.models.whitening import whiten_patch_embedding
 from sltdino.objectives.algorithms import build_objective, masks_patches
@@ -45,10 +47,17 @@ class Session(NamedTuple):
     probe: KnnProbe | None
     probe_bad_images: list[BadImage]
     """Images the probe could not read; it appends to the list."""
+    adapted: list[str]
+    """What was adapted or left out of the weights that it starts from, a line each."""
 
 
-def build_session(settings: PretrainSettings, images: ImageFolder, world: World) -> Session:
+def build_session(
+    settings: PretrainSettings, images: ImageFolder, world: World, *, initial: ImportedBackbone | None = None
+) -> Session:
     """Build model, objective, optimizer and data of a run whose settings are settled.
+
+    Args:
+        initial: weights to start from; without them, at random. A resumed run loads over both.
 
     Raises:
         DataError: fewer images than one step needs. SettingsError: the validation folder cannot be used.
@@ -57,8 +66,10 @@ def build_session(settings: PretrainSettings, images: ImageFolder, world: World)
     batches = build_batches(settings, images, world)
     bad: list[BadImage] = []
     probe = build_probe(settings, images, bad) if settings.evaluation.val_dir is not None else None
-    trainer = build_trainer(settings, images, steps, world)
-    return Session(settings, world, images, steps, trainer, batches, probe, bad)
+    model = build_model(settings)
+    adapted = start_weights(model, settings, images, initial)
+    trainer = build_trainer(model, settings, steps, world)
+    return Session(settings, world, images, steps, trainer, batches, probe, bad, adapted)
 
 
 def build_batches(settings: PretrainSettings, images: ImageFolder, world: World) -> BatchBuilder:
@@ -72,7 +83,7 @@ def build_batches(settings: PretrainSettings, images: ImageFolder, world: World)
         settings.dataset,
         settings.augmentation,
         seed=settings.seed,
-        patch_size=settings.vit.patch_size,
+        patch_size=known(settings.vit.patch_size),
         mask_ratio=settings.loss.patch_mask_ratio,
         mask_probability=settings.loss.patch_mask_prob if masks_patches(settings.algorithm) else 0.0,
         pseudo_epochs=settings.pseudo_epochs,
@@ -103,15 +114,24 @@ def checkpoint_bytes(model: StudentTeacher) -> int:
     return 16 * sum(parameter.numel() for parameter in model.student.parameters())
 
 
-def build_trainer(settings: PretrainSettings, images: ImageFolder, steps: Plan, world: World) -> Trainer:
-    """Networks, objective, optimizer and schedules of a run whose settings are settled, before its first step.
+def start_weights(
+    model: StudentTeacher, settings: PretrainSettings, images: ImageFolder, initial: ImportedBackbone | None
+) -> list[str]:
+    """Give the fresh networks the weights they start from; what was adapted or left out of them, a line each.
 
     Raises:
         DataError: the patch embedding is to be whitened and hardly an image can be read.
     """
-    model = build_model(settings)
+    crops = settings.augmentation
+    if initial is not None:
+        return [*initial.notes, *start_from(model, initial, mean=crops.mean, std=crops.std)]
     if settings.vit.patch_init == "whitened":
         _whiten(model, images, settings)
+    return []
+
+
+def build_trainer(model: StudentTeacher, settings: PretrainSettings, steps: Plan, world: World) -> Trainer:
+    """Objective, optimizer and schedules of a run whose settings are settled, around its networks."""
     model = model.to(world.device)
     objective = build_objective(
         settings.algorithm,
@@ -125,7 +145,11 @@ def build_trainer(settings: PretrainSettings, images: ImageFolder, steps: Plan, 
     return Trainer(
         model,
         objective,
-        build_optimizer(model.student),
+        build_optimizer(
+            model.student,
+            layer_decay=settings.optimizer.layer_decay,
+            patch_embed_lr_scale=settings.optimizer.patch_embed_lr_scale,
+        ),
         schedules,
         seed=settings.seed,
         clip_grad_norm=settings.optimizer.clip_grad_norm,

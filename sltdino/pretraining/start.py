@@ -23,6 +23,7 @@ from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_files import LoadedSettings
 from sltdino.data.image_folder import ImageFolder, scan
 from sltdino.errors import MissingInputError, ResourceError, RunFolderError, RunInUseError, SettingsError, SltDinoError
+from sltdino.pretraining.initial import initial_network
 from sltdino.pretraining.progress import Reporter, Silent
 
 
@@ -208,5 +209,5 @@ def planned_settings(
     if checkpoint is not None:
         goes_on = continuation(checkpoint, settings, images, allow_change=(), world_size=1)
         return LoadedSettings(goes_on.settings, {**checkpoint.state["origins"], **given})
-    settled = settle(settings, num_images=len(images))
+    settled = settle(settings, num_images=len(images), initial=initial_network(settings))
     return LoadedSettings(settled.settings, {**given, **settled.origins})

@@ -268,6 +268,23 @@ def test_numpy_scalars_are_numbers():
     assert json_files.dumps([np.float32(0.5), np.int64(3), True]) == "[0.5, 3, true]"
 
 
+def test_data_of_others_becomes_json_with_null_for_what_is_none():
+    import numpy as np
+
+    value = {"a": [1, float("inf"), object(), {"b": (True, None)}], 3: np.float64("nan"), "\udcff": "x"}
+    assert json_files.data(value) == {"a": [1, None, None, {"b": [True, None]}], "3": None, "\\xff": "x"}
+
+
+def test_data_that_holds_itself_or_unfolds_without_end_is_cut():
+    cycle: list[object] = []
+    cycle.append(cycle)
+    json_files.dumps(json_files.data(cycle))
+    laughs: list[object] = ["ha"]
+    for _ in range(30):
+        laughs = [laughs] * 10
+    assert len(json_files.dumps(json_files.data(laughs))) < 2_000_000
+
+
 def test_json_of_a_run_is_read_within_caps_and_with_typed_errors(tmp_path, monkeypatch):
     path = tmp_path / "x.json"
     with pytest.raises(MissingInputError, match="no such file"):

@@ -1,0 +1,121 @@
+"""`sltdino embed BACKBONE INPUT…`."""
+
+import contextlib
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from sltdino.core import json_files
+from sltdino.core.settings_schema import printable
+
+if TYPE_CHECKING:
+    from sltdino.evaluation.embed import EmbedReport
+
+_LINE_SECONDS, _TERMINAL_SECONDS = 10.0, 0.2
+
+
+def embed(
+    backbone: Annotated[Path, typer.Argument(metavar="BACKBONE", help="Run folder, checkpoint or file of weights.")],
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Folders of crops, searched, and images.")],
+    out: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to write.")],
+    which: Annotated[
+        Literal["last", "best"], typer.Option(metavar="last|best", help="Checkpoint of a run folder. [default: last]")
+    ] = "last",
+    tokens: Annotated[
+        Literal["cls", "mean", "both"],
+        typer.Option(metavar="cls|mean|both", help="CLS token, mean of the patch tokens, or both. [default: cls]"),
+    ] = "cls",
+    dtype: Annotated[
+        Literal["float32", "float16"], typer.Option(metavar="float32|float16", help="As stored. [default: float32]")
+    ] = "float32",
+    target: Annotated[
+        Literal["npz", "safetensors"],
+        typer.Option("--format", metavar="npz|safetensors", help="Of the file of each clip. [default: npz]"),
+    ] = "npz",
+    image_size: Annotated[
+        int | None, typer.Option(metavar="INT", min=1, help="Side that crops are resized to. [default: the backbone's]")
+    ] = None,
+    batch_size: Annotated[
+        int, typer.Option(metavar="INT", min=1, help="Images at once, of any clips. [default: 64]", show_default=False)
+    ] = 64,
+    num_workers: Annotated[
+        int | None, typer.Option(metavar="INT", min=0, help="Threads that decode. [default: a core each, at most 8]")
+    ] = None,
+    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, ... [default: auto]")] = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the features that DIR holds.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+) -> None:
+    """Write the features of crops, clip by clip, a row for every frame.
+
+    Crops named <video>_f000123.jpg are the clip <video> of their folder; a file a clip, with the arrays cls and/or mean
+    [T, D], frames [T], status [T] (0 fine, 1 no image, 2 black, 3 unreadable) and valid [T]. Row t is frame first + t;
+    rows that are not valid are zeros. The other images of a folder are one clip, in natural order of their names.
+
+    The same call continues one that was interrupted, and takes in new clips. DIR/index.json lists the clips.
+    """
+    from sltdino.evaluation.embed import EmbedOptions
+    from sltdino.evaluation.embed import embed as embed_clips
+    from sltdino.exporting.backbone import load_trained_backbone
+
+    threads = min(8, os.cpu_count() or 1) if num_workers is None else num_workers
+    options = EmbedOptions(
+        tokens=tokens, dtype=dtype, format=target, image_size=image_size,
+        batch_size=batch_size, num_workers=threads, device=device,
+    )  # fmt: skip
+    source, origin = load_trained_backbone(backbone, which=which), {"source": str(backbone.absolute())}
+    with contextlib.closing(_Progress()) as progress:
+        report = embed_clips(
+            source, inputs, out, options=options, origin=origin, overwrite=overwrite, on_progress=progress
+        )
+    for line in (*report.notices, *(f"unreadable: {bad['path']}: {bad['reason']}" for bad in report.bad_images)):
+        print(printable(line), file=sys.stderr)
+    typer.echo(_as_json(report) if as_json else _as_text(report))
+
+
+class _Progress:
+    """A line that is rewritten on a terminal; elsewhere one every few seconds."""
+
+    def __init__(self) -> None:
+        self._is_terminal = sys.stderr.isatty()
+        self._started = self._shown = time.monotonic()
+        self._is_open = False
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if done < total and now - self._shown < (_TERMINAL_SECONDS if self._is_terminal else _LINE_SECONDS):
+            return
+        self._shown = now
+        rate = done / max(now - self._started, 1e-9)
+        line = f"{done:,} of {total:,} images  {rate:.0f} images/s  {(total - done) / rate:.0f} s left"
+        if self._is_terminal:
+            self._is_open = True
+            print(f"\r{line:<70}", end="", file=sys.stderr, flush=True)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """What is printed next has a line of its own."""
+        if self._is_open:
+            print(file=sys.stderr)
+
+
+def _as_json(report: "EmbedReport") -> str:
+    content = {**report._asdict(), "counts": report.counts._asdict()}
+    return json_files.dumps(content, indent=2)
+
+
+def _as_text(report: "EmbedReport") -> str:
+    counts = report.counts
+    before = f" ({report.clips_before:,} of them before)" if report.clips_before else ""
+    rate = f", {report.images_per_second:.0f} images/s" if report.images_per_second else ""
+    return "\n".join(
+        (
+            f"{counts.clips:,} clips{before}, {counts.images:,} images in {counts.frames:,} frames{rate}",
+            f"without features: {counts.missing:,} missing, {counts.black:,} black, {counts.bad:,} unreadable",
+            printable(str(report.index_file)),
+        )
+    )

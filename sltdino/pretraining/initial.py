@@ -1,0 +1,82 @@
+"""The weights a run starts from: read once, at its start; a resumed run has its own."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sltdino.core.auto import InitialNetwork
+from sltdino.core.settings import PretrainSettings
+from sltdino.core.settings_base import known
+from sltdino.models.import_weights import ImportedBackbone, import_backbone
+from sltdino.pretraining.progress import Reporter
+
+GOT_WORSE = "try a lower --learning-rate, --layer-decay 0.9 or fewer epochs"
+"""What helps where continued training made features worse, as it often does."""
+
+
+class Initial(NamedTuple):
+    """Imported weights, and where they come from."""
+
+    imported: ImportedBackbone
+    network: InitialNetwork
+    record: dict[str, Any]
+    """For params.json: `path layout sha256`."""
+
+
+def read_initial(settings: PretrainSettings) -> Initial | None:
+    """What `--init-from` names; None to start at random.
+
+    Raises:
+        SltDinoError: as `import_backbone`.
+    """
+    if settings.init_from is None:
+        return None
+    imported = _import(settings.init_from)
+    vit, file = imported.network.vit, imported.source
+    network = InitialNetwork(
+        name=file.name,
+        patch_size=known(vit.patch_size),
+        embed_dim=known(vit.embed_dim),
+        depth=known(vit.depth),
+        num_heads=known(vit.num_heads),
+        mlp_ratio=known(vit.mlp_ratio),
+        registers=known(vit.registers),
+        layer_scale=known(vit.layer_scale),
+        layer_norm_eps=known(vit.layer_norm_eps),
+    )
+    with file.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    return Initial(imported, network, {"path": str(file.absolute()), "layout": imported.layout, "sha256": digest})
+
+
+def initial_network(settings: PretrainSettings) -> InitialNetwork | None:
+    """The network of what `--init-from` names, which `auto` values follow; None for a random start.
+
+    Raises:
+        SltDinoError: as `import_backbone`.
+    """
+    initial = read_initial(settings)
+    return None if initial is None else initial.network
+
+
+def start_name(settings: PretrainSettings) -> str:
+    """What messages call the network that a run starts with."""
+    return "untrained network" if settings.init_from is None else "initial weights"
+
+
+def say_adapted(settings: PretrainSettings, adapted: Sequence[str], reporter: Reporter) -> None:
+    """List what was adapted or left out of the weights, once, at the start of a run from some."""
+    if not adapted:
+        return
+    reporter.say(f"starts from {settings.init_from}:")
+    for line in adapted:
+        reporter.say(f"  {line}")
+    fresh_head = any(line.startswith("head: starts at random") for line in adapted)
+    if fresh_head and not settings.optimizer.freeze_backbone_epochs:
+        reporter.say("hint: --freeze-backbone-epochs 1 lets the heads settle before the trained weights move")
+
+
+def _import(asked: str) -> ImportedBackbone:
+    """The one place that knows what `--init-from` may be: so far, a path."""
+    return import_backbone(Path(asked))
