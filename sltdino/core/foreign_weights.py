@@ -1,0 +1,169 @@
+"""Files of weights that other programs wrote, read as data: PyTorch's formats and safetensors."""
+
+import json
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from sltdino.core import checkpoint, files, json_files, restricted_pickle
+from sltdino.errors import CheckpointError, MissingInputError
+
+_WEIGHTS_OF_FOLDER = ("model.safetensors", "pytorch_model.bin")
+_LARGEST_HEADER_TEXT = 1 << 20
+
+
+class WeightsFile(NamedTuple):
+    """What a file holds, and what is known about it beyond its weights."""
+
+    path: Path
+    content: Mapping[str, Any]
+    """At its top level; tensors, or `restricted_pickle.StoredTensor`."""
+    config: dict[str, Any]
+    """config.json beside the weights, as Hugging Face and timm write it; else empty."""
+    preprocessor: dict[str, Any]
+    """preprocessor_config.json beside the weights; else empty."""
+    header: dict[str, Any]
+    """A safetensors file's own metadata, its JSON values decoded; else empty."""
+    placeholders: tuple[str, ...]
+    """Names of the objects in it that are no data and were passed over."""
+
+    @property
+    def weights_only_safe(self) -> bool:
+        """Whether it holds tensors and plain values only."""
+        return not self.placeholders
+
+
+def read(path: Path) -> WeightsFile:
+    """Read a file of weights, or a folder with a config.json and one file of weights. No code in it can run.
+
+    Raises:
+        MissingInputError: there is no such file, or the folder holds no weights.
+        CheckpointError: it is damaged, compressed, of another kind, or needs a package that is not installed.
+        StorageError: it cannot be read.
+    """
+    file = _file_of(path)
+    config, preprocessor = (_json_beside(file, name) for name in ("config.json", "preprocessor_config.json"))
+    header: dict[str, Any] = {}
+    placeholders: tuple[str, ...] = ()
+    with files.os_errors(file, reading=True):
+        with file.open("rb") as opened:
+            head = opened.read(512)
+        if file.suffix == ".safetensors" or head[8:9] == b"{":
+            content, header = _read_safetensors(file)
+        elif head[:2] == b"PK":
+            checkpoint.verify(file)
+            content, placeholders = _read_torch(file)
+        elif head[:1] == b"\x80":
+            content, placeholders = _read_torch(file)
+        else:
+            raise _foreign(file, _kind_of(head))
+    if not isinstance(content, Mapping):
+        raise _foreign(file, "it holds no mapping of names to weights")
+    return WeightsFile(file, content, config, preprocessor, header, placeholders)
+
+
+def plain_tensors(path: Path, values: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors of a state dict in float32, contiguous, on the CPU; what is no tensor is left out.
+
+    Raises:
+        CheckpointError: a tensor is damaged, not dense, not of real numbers, larger than its data, or not finite.
+    """
+    try:
+        loaded = restricted_pickle.load_tensors(values)
+    except (ValueError, KeyError, OSError) as error:
+        raise CheckpointError(f"{path}: {error}; use another copy of it", code="E-WEIGHTS-CORRUPT") from error
+    return {key: _plain(tensor, f"{path}: {key}") for key, tensor in loaded.items()}
+
+
+def _plain(tensor: Tensor, where: str) -> Tensor:
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu" or tensor.is_complex():
+        raise CheckpointError(f"{where} is not a dense tensor of real numbers; convert it first", code="E-WEIGHTS")
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        # a few bytes can pose as terabytes
+        raise CheckpointError(f"{where} is larger than its data; it was not loaded", code="E-CKPT-SIZE")
+    plain = tensor.detach().to(torch.float32).contiguous().clone()
+    if not bool(torch.isfinite(plain).all()):
+        raise CheckpointError(f"{where} is not finite; use another copy of it", code="E-WEIGHTS")
+    return plain
+
+
+def _file_of(path: Path) -> Path:
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise MissingInputError(f"{path}: there is no such file or folder; check the path")
+    found = [path / name for name in _WEIGHTS_OF_FOLDER if (path / name).is_file()]
+    if not found:
+        several = " (weights in several files are not read)" if any(path.glob("*.index.json")) else ""
+        raise MissingInputError(
+            f"{path}: holds neither {' nor '.join(_WEIGHTS_OF_FOLDER)}{several}; name the file of weights"
+        )
+    return found[0]
+
+
+def _json_beside(file: Path, name: str) -> dict[str, Any]:
+    path = file.parent / name
+    content = json_files.read(path) if path.is_file() else {}
+    return content if isinstance(content, dict) else {}
+
+
+def _read_torch(path: Path) -> tuple[Any, tuple[str, ...]]:
+    try:
+        with path.open("rb") as file:
+            return torch.load(file, weights_only=True, map_location="cpu"), ()
+    except pickle.UnpicklingError:  # something in it is no data: the restricted reader passes over that
+        return restricted_pickle.read(path)
+    except OSError:
+        raise
+    except Exception as error:  # a hostile file can make the reader raise anything; here nothing else can
+        reason = (str(error).splitlines() or [""])[0][:200]
+        raise _foreign(path, f"PyTorch cannot read it: {type(error).__name__} {reason}") from error
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    try:
+        from safetensors import SafetensorError, safe_open
+    except ImportError as error:
+        raise CheckpointError(
+            f"{path}: safetensors files need a package that is not installed: pip install 'sltdino[safetensors]'",
+            code="E-EXTRA",
+        ) from error
+    try:
+        with safe_open(path, framework="pt", device="cpu") as opened:
+            return {key: opened.get_tensor(key) for key in opened.keys()}, _decoded(opened.metadata() or {})  # noqa: SIM118
+    except SafetensorError as error:
+        raise CheckpointError(f"{path}: damaged ({error}); use another copy of it", code="E-WEIGHTS-CORRUPT") from error
+
+
+def _decoded(header: Mapping[str, str]) -> dict[str, Any]:
+    """A safetensors header holds text only; what is JSON in it is read as such."""
+    decoded: dict[str, Any] = {}
+    for key, text in header.items():
+        try:
+            decoded[key] = json.loads(text) if len(text) <= _LARGEST_HEADER_TEXT else text
+        except (ValueError, RecursionError):
+            decoded[key] = text
+    return decoded
+
+
+def _kind_of(head: bytes) -> str:
+    if not head.strip(b"\0"):
+        return "it is empty or zeroed"
+    if head[257:262] == b"ustar":
+        return "it is a tar archive, of PyTorch before 0.2 or of other files"
+    if head[:2] == b"\x1f\x8b":
+        return "it is compressed with gzip; unpack it first"
+    if head[:4] == b"GGUF":
+        return "it is a GGUF file"
+    return "it is neither a file of torch.save nor of safetensors"
+
+
+def _foreign(path: Path, reason: str) -> CheckpointError:
+    return CheckpointError(
+        f"{path}: no weights that can be read ({reason}); name a .pth, .pt, .bin or .safetensors file",
+        code="E-WEIGHTS-FOREIGN",
+    )

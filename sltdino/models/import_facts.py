@@ -1,0 +1,96 @@
+"""What a file of weights says about itself: heads, epsilon and the normalisation that its weights expect."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from sltdino.core.foreign_weights import WeightsFile
+from sltdino.errors import CheckpointError
+from sltdino.models.import_layouts import Layout, Triple
+
+_PLAIN = (str, int, float, bool, list, dict, type(None))
+
+
+class Facts(NamedTuple):
+    """What is said; None for what is not."""
+
+    num_heads: int | None
+    layer_norm_eps: float | None
+    mean: Triple | None
+    std: Triple | None
+    metadata: dict[str, Any]
+    """All of what the file says, as it says it."""
+
+
+def find_facts(file: WeightsFile, layout: Layout, notes: list[str]) -> Facts:
+    """Facts of config.json and preprocessor_config.json beside the weights, else of the file's own metadata.
+
+    Raises:
+        CheckpointError: config.json describes another network than ours.
+    """
+    metadata = _metadata(file)
+    config = _config(file, layout, notes)
+    backbone = _mapping(metadata.get("backbone")) or metadata
+    trained_with = _mapping(metadata.get("trained_with"))
+    picture = file.preprocessor if layout.name.startswith("hf-") else {}
+    picture = {"mean": picture.get("image_mean"), "std": picture.get("image_std")} if picture else {}
+    # SLT's consumers always feed ImageNet's normalisation: what the run was trained with was folded into the weights
+    said = metadata if layout.name == "sltdino" else {}
+    normalisation = next((row for row in (picture, _mapping(config.get("pretrained_cfg")), said) if _has_both(row)), {})
+    return Facts(
+        _count(config.get("num_attention_heads")) or _count(backbone.get("num_heads")),
+        _positive(config.get("layer_norm_eps")) or _positive(trained_with.get("layer_norm_eps")),
+        _triple(normalisation.get("mean")),
+        _triple(normalisation.get("std")),
+        {**metadata, **({"config": config} if config else {})},
+    )
+
+
+def _config(file: WeightsFile, layout: Layout, notes: list[str]) -> dict[str, Any]:
+    """config.json where it is about these weights."""
+    config = file.config
+    if not config:
+        return {}
+    is_hugging_face = layout.name.startswith("hf-") and "hidden_size" in config
+    if not is_hugging_face and not isinstance(config.get("pretrained_cfg"), dict):
+        notes.append("config.json: passed over, because it is not about these weights")
+        return {}
+    if is_hugging_face and config.get("hidden_act", "gelu") != "gelu":
+        raise CheckpointError(
+            f"{file.path}: config.json says hidden_act {config['hidden_act']!r}, and our blocks compute gelu; "
+            "take another model",
+            code="E-WEIGHTS",
+        )
+    return config
+
+
+def _metadata(file: WeightsFile) -> dict[str, Any]:
+    """Of a safetensors header, or what stands beside the weights of a PyTorch file, if it is plain."""
+    said: dict[str, Any] = {}
+    for source in (file.header, _mapping(file.header.get("sltdino")), _mapping(file.content.get("metadata"))):
+        said |= {str(key): value for key, value in source.items() if isinstance(value, _PLAIN)}
+    return said
+
+
+def _has_both(row: Mapping[str, Any]) -> bool:
+    return _triple(row.get("mean")) is not None and _triple(row.get("std")) is not None
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _count(value: object) -> int | None:
+    return value if type(value) is int and value > 0 else None
+
+
+def _positive(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1 else None
+
+
+def _triple(value: object) -> Triple | None:
+    if not isinstance(value, list | tuple) or len(value) != 3:
+        return None
+    first, second, third = value
+    if not all(isinstance(item, int | float) and abs(item) < 1000 for item in value):
+        return None
+    return float(first), float(second), float(third)
