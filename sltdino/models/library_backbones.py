@@ -72,8 +72,8 @@ def download_from_hugging_face(source: BackboneSource) -> Path:
     names = " or ".join(map(printable, wanted))
     if unreachable:
         raise MissingInputError(
-            f"{where}: {names} is not in the cache, and Hugging Face is out of reach or switched off; check the network, "
-            "HF_HUB_OFFLINE and the name"
+            f"{where}: {names} is not in the cache, and Hugging Face is out of reach or switched off; check the "
+            "name, the network and HF_HUB_OFFLINE"
         )
     raise MissingInputError(f"{where}: has no {names}; name the file as hf::REPO:FILE")
 
