@@ -181,6 +181,7 @@ class MultiStreamEncoder(nn.Module):
 
     def _run_backbone(self, name: str, frames: Tensor) -> Tensor:
         backbone = self.backbones[name]
+        _check_whole_patches(name, backbone, frames)
         chunks = torch.split(frames, self.frames_at_once or len(frames))
         with torch.set_grad_enabled(torch.is_grad_enabled() and not is_frozen(backbone)):
             recompute = len(chunks) > 1 and torch.is_grad_enabled()
@@ -227,6 +228,16 @@ def time_positions(num_frames: int, width: int) -> Tensor:
     frequencies = torch.exp(-math.log(10_000.0) * torch.arange(0, width, 2) / width)
     angles = torch.arange(num_frames)[:, None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+def _check_whole_patches(name: str, backbone: nn.Module, frames: Tensor) -> None:
+    patch = getattr(getattr(backbone, "patch_embed", None), "patch_size", 1)
+    rows, columns = (patch, patch) if isinstance(patch, int) else patch
+    height, width = frames.shape[-2:]
+    if height % rows or width % columns:
+        raise SettingsError(
+            f"{name}: frames of {height} x {width} pixels are not whole patches of {rows} x {columns}; resize them"
+        )
 
 
 def _projector(width: int, projector_dim: int, dropout: float) -> nn.Sequential:

@@ -472,3 +472,8 @@ def test_a_backbone_that_gives_no_feature_per_frame_is_named() -> None:
 
     with pytest.raises(SettingsError, match=r"face: its backbone gave \[10, 4, 2\] .* not \[10, 2\]"):
         encoder({"face": Tokens()})(face=clip()["face"])
+
+
+def test_frames_that_are_not_whole_patches_are_named() -> None:
+    with pytest.raises(SettingsError, match="face: frames of 16 x 12 pixels are not whole patches of 8 x 8"):
+        encoder()(face=torch.randn(B, T, 3, 16, 12))
