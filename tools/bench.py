@@ -64,19 +64,19 @@ def step_flops(settings: PretrainSettings, *, masked_share: float) -> float:
     forward and backward; the teacher the two global ones, forward.
     """
     vit, crops, head = settings.vit, settings.augmentation, settings.head
-    width, hidden = known(vit.embed_dim), int(known(vit.embed_dim) * vit.mlp_ratio)
-    h, b = known(head.hidden_dim), head.bottleneck_dim
+    width, hidden = known(vit.embed_dim), int(known(vit.embed_dim) * known(vit.mlp_ratio))
+    patch_size, h, b = known(vit.patch_size), known(head.hidden_dim), head.bottleneck_dim
     row = 2 * (width * h + h * h + h * b + b * known(head.out_dim))
 
     def crop(size: int, *, passes: int, scored: float) -> float:
         """`passes` is 1 forward, or 3 with the backward; `scored` tokens go through the head."""
-        patches = (size // vit.patch_size) ** 2
-        tokens = patches + 1 + vit.registers
+        patches = (size // patch_size) ** 2
+        tokens = patches + 1 + known(vit.registers)
         blocks = known(vit.depth) * tokens * (2 * (4 * width**2 + 2 * width * hidden) + 4 * tokens * width)
-        embedding = 2 * patches * 3 * vit.patch_size**2 * width
+        embedding = 2 * patches * 3 * patch_size**2 * width
         return passes * (blocks + scored * row) + (2 if passes == 3 else 1) * embedding
 
-    scored = 1 + masked_share * (crops.image_size // vit.patch_size) ** 2
+    scored = 1 + masked_share * (crops.image_size // patch_size) ** 2
     teacher = 2 * crop(crops.image_size, passes=1, scored=scored)
     student = 2 * crop(crops.image_size, passes=3, scored=scored)
     local = crop(known(crops.local_crop_size), passes=3, scored=1)

@@ -5,16 +5,22 @@ numbers are recorded in params.json and in every checkpoint, and a resumed run k
 """
 
 import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from sltdino.core.settings import PretrainSettings
+from sltdino.core.settings_checks import FALLBACK_PATCH_SIZE
 from sltdino.errors import SettingsError
 
 FEW_IMAGES = 20_000
 """Below it, centering by a running mean and fixed temperatures leave the loss at ln K or on one prototype."""
+_SIZE = ("embed_dim", "depth", "num_heads")
 _NAMED_SIZES = {"vit-tiny": (192, 12, 3), "vit-small": (384, 12, 6), "vit-base": (768, 12, 12)}
+_RANDOM_START = {
+    "patch_size": FALLBACK_PATCH_SIZE, "mlp_ratio": 4.0, "registers": 0, "layer_scale": 0.0, "layer_norm_eps": 1e-5,
+}  # fmt: skip
 
 
 class Settled(NamedTuple):
@@ -23,6 +29,21 @@ class Settled(NamedTuple):
     settings: PretrainSettings
     origins: dict[str, str]
     """For each value that was settled here, by dotted key, from what."""
+
+
+class InitialNetwork(NamedTuple):
+    """The network of the weights that a run starts from."""
+
+    name: str
+    """Of the file, for the record."""
+    patch_size: int
+    embed_dim: int
+    depth: int
+    num_heads: int
+    mlp_ratio: float
+    registers: int
+    layer_scale: float
+    layer_norm_eps: float
 
 
 class Plan(NamedTuple):
@@ -40,14 +61,21 @@ def plan(settings: PretrainSettings, *, num_images: int, world_size: int = 1) ->
     return Plan(images_per_step, steps_per_epoch, steps_per_epoch * settings.epochs)
 
 
-def settle(settings: PretrainSettings, *, num_images: int, world_size: int = 1) -> Settled:
+def settle(
+    settings: PretrainSettings, *, num_images: int, world_size: int = 1, initial: InitialNetwork | None = None
+) -> Settled:
     """Replace every `auto` that has a rule here. `device`, `num_workers` and `precision` follow the machine instead.
 
+    Args:
+        initial: what `init_from` names; the network's `auto` values follow it.
+
     Raises:
-        SettingsError: a given value does not fit a settled one.
+        SettingsError: a given value does not fit a settled one, or not the weights.
     """
+    if initial is not None and (problems := list(_contradictions(settings, initial))):
+        raise SettingsError(*problems)
     steps = plan(settings, num_images=num_images, world_size=world_size)
-    rules = {**_vit(settings), **_by_images(settings, num_images), **_by_length(settings, steps)}
+    rules = {**_by_images(settings, num_images), **_network(settings, initial), **_by_length(settings, steps)}
     few = num_images < FEW_IMAGES
     rate = 1e-3 * math.sqrt(steps.images_per_step / 32) if few else 5e-4 * steps.images_per_step / 256
     rules["optimizer", "learning_rate"] = (min(2e-3, rate), f"{steps.images_per_step} images per step")
@@ -103,20 +131,57 @@ def _by_length(settings: PretrainSettings, steps: Plan) -> Rules:
     }
 
 
-def _vit(settings: PretrainSettings) -> Rules:
-    vit, image_size = settings.vit, settings.augmentation.image_size
-    width, depth, heads = _NAMED_SIZES[vit.backbone]
-    embed_dim = width if vit.embed_dim == "auto" else vit.embed_dim
-    per_64 = range(max(1, embed_dim // 64), 0, -1)
-    num_heads = heads if embed_dim == width else next(number for number in per_64 if embed_dim % number == 0)
-    local_crop_size = max(2, round(image_size * 3 / 7 / vit.patch_size)) * vit.patch_size
-    return {
-        ("vit", "embed_dim"): (embed_dim, vit.backbone),
-        ("vit", "depth"): (depth, vit.backbone),
-        ("vit", "num_heads"): (num_heads, f"width {embed_dim}"),
+def _network(settings: PretrainSettings, initial: InitialNetwork | None) -> Rules:
+    """As the weights it starts from; else of the named size, with the values of a random start."""
+    if initial is not None:
+        vit = initial._asdict()
+        named = [name for name, size in _NAMED_SIZES.items() if size == tuple(vit[key] for key in _SIZE)]
+        vit |= {"backbone": named[0] if named else "auto", "patch_init": "random"}
+        source = vit.pop("name")
+    else:
+        vit = _RANDOM_START | _named_size(settings)
+        source = vit["backbone"]
+    embed_dim, patch_size = (vit[key] if getattr(settings.vit, key) == "auto" else getattr(settings.vit, key)
+                             for key in ("embed_dim", "patch_size"))  # fmt: skip
+    local_crop_size = max(2, round(settings.augmentation.image_size * 3 / 7 / patch_size)) * patch_size
+    return {("vit", key): (value, source) for key, value in vit.items()} | {
+        ("vit", "num_heads"): (vit["num_heads"], source if initial else f"width {embed_dim}"),
         ("head", "hidden_dim"): (min(2048, 4 * embed_dim), f"width {embed_dim}"),
         ("augmentation", "local_crop_size"): (local_crop_size, "3/7 of the image size"),
     }
+
+
+def _named_size(settings: PretrainSettings) -> dict[str, Any]:
+    vit = settings.vit
+    name = "vit-small" if vit.backbone == "auto" else vit.backbone
+    width, depth, heads = _NAMED_SIZES[name]
+    embed_dim = width if vit.embed_dim == "auto" else vit.embed_dim
+    per_64 = range(max(1, embed_dim // 64), 0, -1)
+    num_heads = heads if embed_dim == width else next(number for number in per_64 if embed_dim % number == 0)
+    return {"backbone": name, "embed_dim": embed_dim, "depth": depth, "num_heads": num_heads}
+
+
+def _contradictions(settings: PretrainSettings, initial: InitialNetwork) -> Iterator[str]:
+    """Given values that the weights cannot have, each with both values. Registers and epsilon may differ."""
+    vit, weights = settings.vit, f"the weights in {initial.name}"
+    if vit.backbone != "auto":
+        for key, value in zip(_SIZE, _NAMED_SIZES[vit.backbone], strict=True):
+            if getattr(vit, key) == "auto" and getattr(initial, key) != value:
+                yield f"--backbone: {vit.backbone} has {key} {value}, and {weights} have {getattr(initial, key)}"
+    for key in (*_SIZE, "mlp_ratio"):
+        given, found = getattr(vit, key), getattr(initial, key)
+        if given not in ("auto", found):
+            yield f"--vit-{key.replace('_', '-')}: {given}, and {weights} have {found}; leave it out"
+    if vit.patch_size not in ("auto", initial.patch_size) and not settings.init_resample_patch:
+        yield (
+            f"--patch-size: {vit.patch_size}, and {weights} have {initial.patch_size}; "
+            "leave it out, or add --init-resample-patch, which resamples their patch kernels"
+        )
+    if vit.layer_scale != "auto" and bool(vit.layer_scale) != bool(initial.layer_scale):
+        found = "one" if initial.layer_scale else "none"
+        yield f"--vit-layer-scale: {vit.layer_scale}, and {weights} have {found}; leave it out"
+    if vit.patch_init == "whitened":
+        yield f"--vit-patch-init: whitened would replace the patch embedding of {weights}; leave it out"
 
 
 def _num_prototypes(num_images: int) -> int:

@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from sltdino.core.settings_base import Auto, Count, Knob, Positive, Probability, Scale, Section
 from sltdino.core.settings_checks import cross_field_problems
+from sltdino.core.settings_network import HeadSettings, VitSettings
 
 
 class DatasetSettings(Section):
@@ -86,62 +87,6 @@ class AugmentationSettings(Section):
     """Standard deviation each channel is divided by."""
 
 
-class VitSettings(Section):
-    """The backbone."""
-
-    title = "Backbone"
-    flag_prefix = "vit-"
-    resume = "identity"
-
-    backbone: Annotated[Literal["vit-tiny", "vit-small", "vit-base"], Knob("--backbone")] = "vit-small"
-    """Named size: width, depth and heads are 192, 12, 3 · 384, 12, 6 · 768, 12, 12. Explicit --vit-* flags win."""
-    patch_size: Annotated[Positive, Knob("--patch-size")] = 16
-    """Side of a patch, in pixels."""
-    embed_dim: Positive | Auto = "auto"
-    """Width; auto: of the named size."""
-    depth: Positive | Auto = "auto"
-    """Number of blocks; auto: of the named size."""
-    num_heads: Positive | Auto = "auto"
-    """Attention heads; auto: one per 64 channels."""
-    mlp_ratio: Annotated[float, Field(gt=0)] = 4.0
-    """Hidden width of a block's MLP, as a multiple of the width."""
-    registers: Annotated[int, Field(ge=0)] = 0
-    """Register tokens (Darcet et al. 2024); cannot be exported to SLT."""
-    layer_scale: Annotated[float, Field(ge=0)] = 0.0
-    """Initial LayerScale of each branch; 0 builds none."""
-    drop_path: Annotated[Probability, Knob(resume="trajectory")] = 0.0
-    """Stochastic depth of the last block; it grows linearly from 0 with depth."""
-    layer_norm_eps: Annotated[float, Field(gt=0)] = 1e-5
-    """Epsilon of every LayerNorm; 1e-5 is what SLT computes with."""
-    patch_init: Literal["whitened", "random"] | Auto = "auto"
-    """How the patch embedding starts: whitened on the training images, so that shape counts as much as light, or
-    random; auto: whitened under 20,000 images."""
-    weight_init: Literal["xavier", "trunc_normal"] | Auto = "auto"
-    """How the blocks' matrices start: Xavier uniform, as MAE and JAX's ViT, or DINO's normal of std 0.02, which is weak
-    for a narrow network; auto: Xavier under 20,000 images."""
-    positions: Literal["sincos", "random"] = "sincos"
-    """How the learned position embedding starts: 2-D sine-cosine, or normal noise of std 0.02."""
-
-
-class HeadSettings(Section):
-    """The prototype heads."""
-
-    title = "Heads"
-    flag_prefix = "head-"
-    resume = "identity"
-
-    out_dim: Annotated[Annotated[int, Field(ge=2)] | Auto, Knob("--out-dim")] = "auto"
-    """Prototypes; auto: by the number of images, 1024 under 20,000 and more beyond."""
-    hidden_dim: Positive | Auto = "auto"
-    """Hidden width of the head; auto: 2048, less for a narrow backbone."""
-    bottleneck_dim: Positive = 256
-    """Width of the normalised layer before the prototypes."""
-    batch_norm: bool = True
-    """Batch norm after each hidden layer: the way out of the uniform fixed point for small data."""
-    patch_out_dim: Annotated[Annotated[int, Field(ge=2)] | Literal["shared"], Knob("--patch-out-dim")] = "shared"
-    """Prototypes of a separate patch head; shared: patches use the head of the CLS token."""
-
-
 class LossSettings(Section):
     """The objective."""
 
@@ -204,6 +149,12 @@ class OptimizerSettings(Section):
     """Largest gradient norm; 0 turns clipping off."""
     freeze_last_layer_epochs: Annotated[float, Field(ge=0)] | Auto = "auto"
     """Epochs in which the prototypes stay fixed; auto: 1, at most 2 % of the run."""
+    freeze_backbone_epochs: Annotated[float, Field(ge=0)] = 0.0
+    """Epochs in which only the heads learn; for --init-from with heads that start at random."""
+    layer_decay: Annotated[float, Field(gt=0, le=1), Knob(resume="identity")] = 1.0
+    """Factor of the learning rate from each block to the one below it; 1 is the same for all, DINOv2 has 0.9."""
+    patch_embed_lr_scale: Annotated[float, Field(ge=0), Knob(resume="identity")] = 1.0
+    """Factor of the patch embedding's learning rate, beside the layer decay; DINOv2 has 0.2."""
     accumulate_steps: Annotated[Positive, Knob(resume="identity")] = 1
     """Forward passes whose gradients make one step."""
 
@@ -280,6 +231,11 @@ class PretrainSettings(Section):
     """What the crops show; recorded with the run and its exports."""
     algorithm: Annotated[Literal["dino", "ibot", "dinov2"], Knob(resume="identity")] = "dino"
     """Self-supervised objective."""
+    init_from: Annotated[str | None, Knob(resume="identity")] = None
+    """Weights to start from: a file of DINO, iBOT, DINOv2, timm, Hugging Face or SLT, or a run; the backbone's size
+    follows them. `none` starts at random."""
+    init_resample_patch: Annotated[bool, Knob(resume="identity")] = False
+    """Resample the patch kernels of --init-from where --patch-size is another."""
     epochs: Positive = 100
     """Passes over the data; every schedule spans them."""
     pseudo_epochs: Positive = 1
@@ -316,6 +272,11 @@ class PretrainSettings(Section):
     @classmethod
     def _one_or_many(cls, value: object) -> object:
         return (value,) if isinstance(value, str | Path) else value
+
+    @field_validator("init_from")
+    @classmethod
+    def _none_is_a_random_start(cls, value: str | None) -> str | None:
+        return None if value == "none" else value
 
     @model_validator(mode="after")
     def _fields_fit_together(self) -> "PretrainSettings":

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
 Problem = tuple[str, str]
 """Dotted key of the culprit, and what is wrong with it."""
 
+FALLBACK_PATCH_SIZE = 16
+"""Side of a patch where neither settings nor weights say one."""
 _RUN_FILES = frozenset({"params.json", "artifacts.json", "status.json", "bad_images.jsonl", ".sltdino.lock"})
 
 
@@ -21,8 +23,10 @@ def cross_field_problems(settings: "PretrainSettings") -> Iterator[Problem]:
 
 def _crops(settings: "PretrainSettings") -> Iterator[Problem]:
     crops, patch = settings.augmentation, settings.vit.patch_size
+    if patch == "auto" and settings.init_from is None:
+        patch = FALLBACK_PATCH_SIZE
     for key, size in (("image_size", crops.image_size), ("local_crop_size", crops.local_crop_size)):
-        if size != "auto" and size % patch:
+        if size != "auto" and patch != "auto" and size % patch:
             fits = max(1, round(size / patch)) * patch
             yield f"augmentation.{key}", f"{size} is not a multiple of the patch size {patch}; use {fits}"
     scales = (("global_crop_scale", crops.global_crop_scale), ("local_crop_scale", crops.local_crop_scale))

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from sltdino.core.settings_errors import shown, wrong_switch
 from sltdino.core.settings_reader import KeyPath
-from sltdino.core.settings_schema import BY_FLAT_NAME, IN_SECTION, SECTIONS, Leaf, did_you_mean
+from sltdino.core.settings_schema import BY_FLAT_NAME, IN_SECTION, SECTIONS, WORDS_FOR_PATHS, Leaf, did_you_mean
 
 _MAX_UNKNOWN = 20  # unknown keys reported one by one from one source
 
@@ -88,7 +88,7 @@ def _wrong_path(leaf: Leaf, value: Any) -> str:
 
 def _resolved(leaf: Leaf, value: Any, folder: Path | None) -> Any:
     """Expand `~`, and let a file's relative paths start at its folder. What is no path stays as it is."""
-    if not leaf.is_path or (leaf.key == "resume_from" and value in ("auto", "must")):
+    if not leaf.is_path or (leaf.key in WORDS_FOR_PATHS and value in WORDS_FOR_PATHS[leaf.key]):
         return value
     if isinstance(value, list | tuple):
         return [_resolved(leaf, item, folder) for item in value]

@@ -15,6 +15,10 @@ from sltdino.core.settings_base import ChangeClass, Knob, Section
 _NAMES = {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH", bool: "BOOL"}
 
 
+WORDS_FOR_PATHS = {"resume_from": ("auto", "must"), "init_from": ("none",)}
+"""Options that take a path or one of a few words."""
+
+
 class Leaf(NamedTuple):
     """One option: a field of the root or of a section."""
 
@@ -51,8 +55,8 @@ class Leaf(NamedTuple):
 
     @property
     def is_path(self) -> bool:
-        """Relative to the folder of the file it stands in. `resume_from` is text only for the sake of its two words."""
-        return Path in self.types or self.key == "resume_from"
+        """Relative to the folder of the file it stands in. Two are text, for the sake of words that are no paths."""
+        return Path in self.types or self.key in WORDS_FOR_PATHS
 
     @property
     def length(self) -> int | None:

@@ -63,13 +63,13 @@ def trained_backbone(
         "global_step": progress["global_step"],
         "backbone": {
             "image_size": crops.image_size,
-            "patch_size": vit.patch_size,
+            "patch_size": known(vit.patch_size),
             "embed_dim": known(vit.embed_dim),
             "depth": known(vit.depth),
             "num_heads": known(vit.num_heads),
-            "mlp_ratio": vit.mlp_ratio,
+            "mlp_ratio": known(vit.mlp_ratio),
         },
-        "trained_with": {"mean": list(crops.mean), "std": list(crops.std), "layer_norm_eps": vit.layer_norm_eps},
+        "trained_with": {"mean": list(crops.mean), "std": list(crops.std), "layer_norm_eps": known(vit.layer_norm_eps)},
         "checkpoint": checkpoint.name,
     }
     return TrainedBackbone(network.eval().requires_grad_(False), crops.mean, crops.std, metadata)

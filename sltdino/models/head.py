@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sltdino.core.settings import HeadSettings
 from sltdino.core.settings_base import known
+from sltdino.core.settings_network import HeadSettings
 
 
 class BatchNorm(nn.Module):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from sltdino.core.settings import VitSettings
+from sltdino.core.settings_network import VitSettings
 from sltdino.errors import CheckpointError, SettingsError
 from sltdino.models.import_facts import Facts
 from sltdino.models.import_layouts import Layout

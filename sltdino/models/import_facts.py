@@ -7,6 +7,8 @@ from sltdino.core.foreign_weights import WeightsFile
 from sltdino.errors import CheckpointError
 from sltdino.models.import_layouts import Layout, Triple
 
+OUR_HEADER = "sltdino"
+"""Key in the header of the safetensors files that this software writes; its value is JSON."""
 _PLAIN = (str, int, float, bool, list, dict, type(None))
 
 
@@ -29,12 +31,12 @@ def find_facts(file: WeightsFile, layout: Layout, notes: list[str]) -> Facts:
     """
     metadata = _metadata(file)
     config = _config(file, layout, notes)
-    backbone = _mapping(metadata.get("backbone")) or metadata
-    trained_with = _mapping(metadata.get("trained_with"))
+    backbone = _mapping(metadata.get("vit")) or _mapping(metadata.get("backbone")) or metadata
+    trained_with = _mapping(metadata.get("vit")) or _mapping(metadata.get("trained_with"))
     picture = file.preprocessor if layout.name.startswith("hf-") else {}
     picture = {"mean": picture.get("image_mean"), "std": picture.get("image_std")} if picture else {}
     # SLT's consumers always feed ImageNet's normalisation: what the run was trained with was folded into the weights
-    said = metadata if layout.name == "sltdino" else {}
+    said = _mapping(metadata.get("input")) if layout.name == "sltdino" else {}
     normalisation = next((row for row in (picture, _mapping(config.get("pretrained_cfg")), said) if _has_both(row)), {})
     return Facts(
         _count(config.get("num_attention_heads")) or _count(backbone.get("num_heads")),
@@ -66,7 +68,7 @@ def _config(file: WeightsFile, layout: Layout, notes: list[str]) -> dict[str, An
 def _metadata(file: WeightsFile) -> dict[str, Any]:
     """Of a safetensors header, or what stands beside the weights of a PyTorch file, if it is plain."""
     said: dict[str, Any] = {}
-    for source in (file.header, _mapping(file.header.get("sltdino")), _mapping(file.content.get("metadata"))):
+    for source in (file.header, _mapping(file.header.get(OUR_HEADER)), _mapping(file.content.get("metadata"))):
         said |= {str(key): value for key, value in source.items() if isinstance(value, _PLAIN)}
     return said
 

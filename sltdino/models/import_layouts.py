@@ -75,17 +75,20 @@ _TIMM = (
     "deit_* expect ImageNet's: set the mean and std if yours do"
 )
 
+OUR_NAMES = Layout(
+    "sltdino",
+    lambda keys: "mask_token" in keys and ("reg_token" in keys or "blocks.0.ls1.gamma" not in _unchunked(keys)),
+    (), 1e-5, IMAGENET,
+)  # fmt: skip
+"""The names of `models/vit.py`; with LayerScale and without registers they are DINOv2's too."""
+
 LAYOUTS = (
     Layout("hf-dinov2-registers", lambda keys: "embeddings.register_tokens" in keys, _HUGGING_FACE, 1e-6, IMAGENET),
     Layout("hf-dinov2", lambda keys: "encoder.layer.0.layer_scale1.lambda1" in keys, _HUGGING_FACE, 1e-6, IMAGENET),
     Layout("hf-vit", lambda keys: "embeddings.cls_token" in keys, _HUGGING_FACE, 1e-12, HALF, assumes=_HF_VIT),
     Layout("slt", lambda keys: "blocks.0.attn.in_proj_weight" in keys, _SLT, 1e-5, IMAGENET),
     Layout("dinov2-registers", lambda keys: "register_tokens" in keys, _DINOV2, 1e-6, IMAGENET, _OFFSET),
-    Layout(
-        "sltdino",
-        lambda keys: "mask_token" in keys and ("reg_token" in keys or "blocks.0.ls1.gamma" not in _unchunked(keys)),
-        (), 1e-5, IMAGENET,
-    ),
+    OUR_NAMES,
     Layout("dinov2", lambda keys: "blocks.0.ls1.gamma" in _unchunked(keys) and "mask_token" in keys, _DINOV2, 1e-6,
            IMAGENET, _OFFSET),
     Layout("ibot", lambda keys: "masked_embed" in keys, ((r"^masked_embed$", "mask_token"),), 1e-6, IMAGENET),

@@ -13,9 +13,9 @@ from sltdino.core.rng import fold_in
 from sltdino.core.run_files import PARAMS, LoadedCheckpoint, load_checkpoint, stored_settings
 from sltdino.errors import CheckpointError
 from sltdino.models.import_architecture import Inferred, check_architecture, infer_vit
-from sltdino.models.import_facts import find_facts
+from sltdino.models.import_facts import OUR_HEADER, find_facts
 from sltdino.models.import_heads import find_heads
-from sltdino.models.import_layouts import LEFT_OUT, REFUSED, Layout, Triple, Weights, recognise, to_our_names
+from sltdino.models.import_layouts import LEFT_OUT, OUR_NAMES, REFUSED, Layout, Triple, Weights, recognise, to_our_names
 from sltdino.models.import_state_dict import FoundNetwork, find_network
 from sltdino.models.vit import VisionTransformer
 
@@ -42,6 +42,8 @@ class ImportedBackbone(NamedTuple):
     """Everything that was adapted, assumed or left out, a line each."""
     weights_only_safe: bool
     """Whether the file holds data only; if not, what else it holds is named in the notes and was passed over."""
+    source: Path
+    """The file that was read."""
 
 
 def import_backbone(path: Path, *, architecture: str | None = None, strict: bool = True) -> ImportedBackbone:
@@ -95,13 +97,14 @@ def _own(loaded: LoadedCheckpoint) -> ImportedBackbone:
         {"stream": settings.stream, "algorithm": settings.algorithm, "global_step": progress["global_step"]},
         ("taken: the teacher; left out: student, optimizer and centers",),
         weights_only_safe=True,
+        source=loaded.path,
     )
 
 
 def _foreign(file: WeightsFile, *, strict: bool) -> ImportedBackbone:
     notes = [f"passed over, because it is no data: {name}" for name in file.placeholders]
     found = find_network(file)
-    layout = recognise(found.backbone)
+    layout = OUR_NAMES if OUR_HEADER in file.header else recognise(found.backbone)
     if layout is None:
         names = ", ".join(list(found.backbone)[:_SHOWN])
         raise _error(file.path, f"of no known layout; its weights are called {names} …")
@@ -126,6 +129,7 @@ def _foreign(file: WeightsFile, *, strict: bool) -> ImportedBackbone:
         facts.metadata,
         tuple(notes),
         file.weights_only_safe,
+        file.path,
     )
 
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from sltdino.core.rng import fold_in
-from sltdino.core.settings import HeadSettings, VitSettings
 from sltdino.core.settings_base import known
+from sltdino.core.settings_network import HeadSettings, VitSettings
 from sltdino.models.head import PrototypeHead
 from sltdino.models.vit import VisionTransformer
 from sltdino.types import Outputs

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sltdino.core.settings import VitSettings
 from sltdino.core.settings_base import known
+from sltdino.core.settings_network import VitSettings
 
 
 class Features(NamedTuple):
@@ -106,13 +106,13 @@ class Block(nn.Module):
 
     def __init__(self, vit: VitSettings, *, drop_path: float) -> None:
         super().__init__()
-        width = known(vit.embed_dim)
-        self.norm1 = nn.LayerNorm(width, eps=vit.layer_norm_eps)
+        width, layer_scale = known(vit.embed_dim), known(vit.layer_scale)
+        self.norm1 = nn.LayerNorm(width, eps=known(vit.layer_norm_eps))
         self.attn = Attention(width, known(vit.num_heads))
-        self.ls1 = LayerScale(width, vit.layer_scale) if vit.layer_scale else nn.Identity()
-        self.norm2 = nn.LayerNorm(width, eps=vit.layer_norm_eps)
-        self.mlp = Mlp(width, int(width * vit.mlp_ratio))
-        self.ls2 = LayerScale(width, vit.layer_scale) if vit.layer_scale else nn.Identity()
+        self.ls1 = LayerScale(width, layer_scale) if layer_scale else nn.Identity()
+        self.norm2 = nn.LayerNorm(width, eps=known(vit.layer_norm_eps))
+        self.mlp = Mlp(width, int(width * known(vit.mlp_ratio)))
+        self.ls2 = LayerScale(width, layer_scale) if layer_scale else nn.Identity()
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
 
     def forward(self, x_BLD: Tensor) -> Tensor:
@@ -136,19 +136,20 @@ class VisionTransformer(nn.Module):
 
     def __init__(self, vit: VitSettings, *, image_size: int) -> None:
         super().__init__()
-        width, depth = known(vit.embed_dim), known(vit.depth)
+        width, depth, registers = known(vit.embed_dim), known(vit.depth), known(vit.registers)
         self.vit = vit
         self.image_size = image_size
         self.embed_dim = width
-        self.grid_size = image_size // vit.patch_size
-        self.patch_embed = PatchEmbed(vit.patch_size, width)
+        self.num_registers = registers
+        self.grid_size = image_size // known(vit.patch_size)
+        self.patch_embed = PatchEmbed(known(vit.patch_size), width)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.grid_size**2, width))
-        self.reg_token = nn.Parameter(torch.zeros(1, vit.registers, width)) if vit.registers else None
+        self.reg_token = nn.Parameter(torch.zeros(1, registers, width)) if registers else None
         self.mask_token = nn.Parameter(torch.zeros(1, width))
         drop_paths = [vit.drop_path * i / max(1, depth - 1) for i in range(depth)]
         self.blocks = nn.ModuleList([Block(vit, drop_path=p) for p in drop_paths])
-        self.norm = nn.LayerNorm(width, eps=vit.layer_norm_eps)
+        self.norm = nn.LayerNorm(width, eps=known(vit.layer_norm_eps))
         self._init_weights()
 
     def _init_weights(self) -> None:
@@ -179,7 +180,7 @@ class VisionTransformer(nn.Module):
 
     def embed(self, images: Tensor, masks_BN: Tensor | None = None) -> Tensor:
         """Input tokens `[B, L, D]` of `[B, 3, H, W]`: CLS, registers, patches; masked patches are the mask token."""
-        rows, columns = images.shape[-2] // self.vit.patch_size, images.shape[-1] // self.vit.patch_size
+        rows, columns = (side // self.patch_embed.patch_size for side in images.shape[-2:])
         patches_BND = self.patch_embed(images)
         if masks_BN is not None:
             patches_BND = torch.where(masks_BN[..., None], self.mask_token.to(patches_BND.dtype), patches_BND)
@@ -194,7 +195,7 @@ class VisionTransformer(nn.Module):
         for block in self.blocks:
             x_BLD = block(x_BLD)
         x_BLD = self.norm(x_BLD)
-        return Features(x_BLD[:, 0], x_BLD[:, 1 + self.vit.registers :])
+        return Features(x_BLD[:, 0], x_BLD[:, 1 + self.num_registers :])
 
     def forward_with_patches(self, images: Tensor) -> Features:
         """`forward_features`, under the name that SLT also gives it."""

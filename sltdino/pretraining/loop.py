@@ -14,6 +14,7 @@ from sltdino.core.signals import StopRequest
 from sltdino.data.batches import LoadedBatch
 from sltdino.data.loader import build_loader
 from sltdino.errors import DataError, StoppedError
+from sltdino.pretraining.initial import start_name
 from sltdino.pretraining.progress import Reporter
 from sltdino.pretraining.session import Session
 from sltdino.training.health import Health, Verdict, judge, observe
@@ -191,7 +192,7 @@ class Loop:
         return better
 
     def _evaluate_start(self) -> None:
-        """What every later number is compared with: the untrained network and raw pixels."""
+        """What every later number is compared with: the network as it starts, and raw pixels."""
         if self.session.probe is None:
             return
         if self.progress["knn_pixels"] is None:
@@ -211,7 +212,8 @@ class Loop:
         untrained, pixels = self.progress["knn_untrained"], self.progress["knn_pixels"]
         metrics = {"epoch": epoch, "knn": accuracy, "knn_pixels": pixels, "protocol": probe.protocol}
         self.run.log(step, metrics, context="eval")
-        baseline = "untrained network" if untrained is None else f"untrained {untrained:.1%}"
+        start = start_name(self.settings)
+        baseline = start if untrained is None else f"{start} {untrained:.1%}"
         self.reporter.say(f"epoch {epoch}: k-NN {accuracy:.1%} ({baseline}, raw pixels {pixels:.1%})")
         return accuracy
 

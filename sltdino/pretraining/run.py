@@ -16,6 +16,7 @@ from sltdino.core.settings_files import LoadedSettings, load_settings
 from sltdino.core.signals import StopRequest
 from sltdino.errors import ResourceError, SettingsError, SltDinoError, StoppedError
 from sltdino.pretraining.finish import check_exports, write_exports
+from sltdino.pretraining.initial import GOT_WORSE, read_initial, start_name
 from sltdino.pretraining.loop import Loop
 from sltdino.pretraining.params import run_params
 from sltdino.pretraining.progress import Reporter, Silent, duration
@@ -67,8 +68,10 @@ def pretrain(
     world = join(settings.device)
     out = output_dir(settings)
     images = scan_images(settings, out, reporter)
-    settled = settle(settings, num_images=len(images), world_size=world.size)
-    session = build_session(settled.settings, images, world)
+    initial = read_initial(settings)
+    network, weights = (None, None) if initial is None else (initial.network, initial.imported)
+    settled = settle(settings, num_images=len(images), world_size=world.size, initial=network)
+    session = build_session(settled.settings, images, world, initial=weights)
     # under `--resume auto`, what was killed before its first checkpoint is begun again
     overwrite = settings.overwrite or settings.resume_from == "auto"
     with RunDir.create(out, settings.checkpointing, overwrite=overwrite) as run:
@@ -76,6 +79,8 @@ def pretrain(
             session.settings, images, output_dir=out, origins={**(origins or {}), **settled.origins},
             config_files=[str(path) for path in config_files], total_steps=session.plan.total_steps,
         )  # fmt: skip
+        if initial is not None:
+            record["initial_weights"] = {**initial.record, "adapted": session.adapted}
         return _train(session, run, reporter, params=record, checkpoint=None)
 
 
@@ -147,7 +152,8 @@ def _go_on(
             session.settings, images, output_dir=out, origins={**state["origins"], **origins},
             config_files=[*earlier.get("config_file", []), *map(str, config_files)], total_steps=total,
         )  # fmt: skip
-        record |= {"resume": str(checkpoint.path), "timestamp": earlier.get("timestamp", record["timestamp"])}
+        record["resume"] = str(checkpoint.path)
+        record |= {key: earlier[key] for key in ("timestamp", "initial_weights") if key in earlier}
         return _train(session, run, reporter, params=record, checkpoint=state)
 
 
@@ -165,11 +171,13 @@ def _train(
             loop.progress |= checkpoint["progress"] | {"total_steps": session.plan.total_steps}
         run.write_status("running", total_steps=session.plan.total_steps, global_step=session.trainer.steps_done)
         _announce(session, run, reporter)
+        if session.adapted:
+            run.notice(f"started from {session.settings.init_from}: {'; '.join(session.adapted)}")
         loop.train()
         write_exports(session, run, loop.progress, reporter)
         summary = _summary(run.path, session.trainer.steps_done, loop.progress)
         run.write_status("done", exit_code=0, message=f"{summary.steps} steps in {duration(summary.seconds)}")
-        reporter.say(_outcome(summary))
+        reporter.say(_outcome(summary, start=start_name(session.settings)))
         return summary
 
 
@@ -180,12 +188,14 @@ def _summary(run: Path, steps: int, progress: Mapping[str, Any]) -> RunSummary:
     )  # fmt: skip
 
 
-def _outcome(summary: RunSummary) -> str:
+def _outcome(summary: RunSummary, *, start: str) -> str:
     parts = [f"done: {summary.steps:,} steps in {duration(summary.seconds)}"]
     if summary.knn is not None and summary.knn_untrained is not None:
         parts.append(
             f"k-NN {summary.knn_untrained:.1%} before, {summary.knn:.1%} after (raw pixels {summary.knn_pixels:.1%})"
         )
+        if summary.knn < summary.knn_untrained:
+            parts.append(f"worse than the {start}: {GOT_WORSE}")
     if summary.best is None:
         parts.append("no best checkpoint: every epoch was collapsed")
     return "; ".join(parts)
@@ -237,3 +247,7 @@ def _announce(session: Session, run: RunDir, reporter: Reporter) -> None:
         f"{settings.head.out_dim} prototypes, {plan.total_steps:,} steps of {plan.images_per_step} images "
         f"on {session.world.device}; {run.path}"
     )
+    if session.adapted:
+        reporter.say(f"starts from {settings.init_from}:")
+    for line in session.adapted:
+        reporter.say(f"  {line}")

@@ -18,6 +18,8 @@ from sltdino.data.decode import BadImage as UnreadableImage
 from sltdino.data.image_folder import ImageFolder, scan
 from sltdino.errors import DataError, SettingsError
 from sltdino.evaluation.features import KnnProbe, Pixels
+from sltdino.models.import_weights import ImportedBackbone
+from sltdino.models.initial_weights import start_from
 from sltdino.models.student_teacher import StudentTeacher, build_student_teacher
 from sltdino.models.whitening import whiten_patch_embedding
 from sltdino.objectives.algorithms import build_objective, masks_patches
@@ -43,10 +45,17 @@ class Session(NamedTuple):
     probe: KnnProbe | None
     probe_bad_images: list[BadImage]
     """Images the probe could not read; it appends to the list."""
+    adapted: list[str]
+    """What was adapted or left out of the weights that it starts from, a line each."""
 
 
-def build_session(settings: PretrainSettings, images: ImageFolder, world: World) -> Session:
+def build_session(
+    settings: PretrainSettings, images: ImageFolder, world: World, *, initial: ImportedBackbone | None = None
+) -> Session:
     """Build model, objective, optimizer and data of a run whose settings are settled.
+
+    Args:
+        initial: weights to start from; without them, at random. A resumed run loads over both.
 
     Raises:
         DataError: fewer images than one step needs. SettingsError: the validation folder cannot be used.
@@ -58,7 +67,7 @@ def build_session(settings: PretrainSettings, images: ImageFolder, world: World)
         settings.dataset,
         settings.augmentation,
         seed=settings.seed,
-        patch_size=settings.vit.patch_size,
+        patch_size=known(settings.vit.patch_size),
         mask_ratio=settings.loss.patch_mask_ratio,
         mask_probability=settings.loss.patch_mask_prob if masked else 0.0,
         pseudo_epochs=settings.pseudo_epochs,
@@ -67,29 +76,40 @@ def build_session(settings: PretrainSettings, images: ImageFolder, world: World)
     )
     bad: list[BadImage] = []
     probe = _build_probe(settings, images, bad) if settings.evaluation.val_dir is not None else None
-    trainer = _build_trainer(settings, images, steps, world)
-    return Session(settings, world, images, steps, trainer, batches, probe, bad)
+    model = _build_model(settings)
+    adapted: list[str] = []
+    if initial is not None:
+        crops = settings.augmentation
+        adapted = [*initial.notes, *start_from(model, initial, mean=crops.mean, std=crops.std)]
+    elif settings.vit.patch_init == "whitened":
+        _whiten(model, images, settings)
+    trainer = _build_trainer(model, settings, steps, world)
+    return Session(settings, world, images, steps, trainer, batches, probe, bad, adapted)
 
 
-def _build_trainer(settings: PretrainSettings, images: ImageFolder, steps: Plan, world: World) -> Trainer:
-    head = settings.head
-    own_patch_head = masks_patches(settings.algorithm) and head.patch_out_dim != "shared"
-    num_patch_prototypes = head.patch_out_dim if isinstance(head.patch_out_dim, int) else known(head.out_dim)
-    model = build_student_teacher(
+def _build_model(settings: PretrainSettings) -> StudentTeacher:
+    own_patch_head = masks_patches(settings.algorithm) and settings.head.patch_out_dim != "shared"
+    return build_student_teacher(
         settings.vit,
-        head,
+        settings.head,
         image_size=settings.augmentation.image_size,
-        num_patch_prototypes=num_patch_prototypes if own_patch_head else 0,
+        num_patch_prototypes=_num_patch_prototypes(settings) if own_patch_head else 0,
         seed=settings.seed,
     )
-    if settings.vit.patch_init == "whitened":
-        _whiten(model, images, settings)
+
+
+def _num_patch_prototypes(settings: PretrainSettings) -> int:
+    own = settings.head.patch_out_dim
+    return own if isinstance(own, int) else known(settings.head.out_dim)
+
+
+def _build_trainer(model: StudentTeacher, settings: PretrainSettings, steps: Plan, world: World) -> Trainer:
     model = model.to(world.device)
     objective = build_objective(
         settings.algorithm,
         settings.loss,
-        num_prototypes=known(head.out_dim),
-        num_patch_prototypes=num_patch_prototypes,
+        num_prototypes=known(settings.head.out_dim),
+        num_patch_prototypes=_num_patch_prototypes(settings),
     ).to(world.device)
     schedules = build_schedules(
         settings.optimizer, settings.loss, steps_per_epoch=steps.steps_per_epoch, total_steps=steps.total_steps
@@ -98,7 +118,11 @@ def _build_trainer(settings: PretrainSettings, images: ImageFolder, steps: Plan,
     return Trainer(
         model,
         objective,
-        build_optimizer(model.student),
+        build_optimizer(
+            model.student,
+            layer_decay=settings.optimizer.layer_decay,
+            patch_embed_lr_scale=settings.optimizer.patch_embed_lr_scale,
+        ),
         schedules,
         seed=settings.seed,
         clip_grad_norm=settings.optimizer.clip_grad_norm,

@@ -40,7 +40,7 @@ def summarize(run: Path) -> dict[str, Any]:
         "progress": _progress(params, latest.get("train_step", {}), status),
         "speed": _speed(latest.get("train_step", {}), status),
         "loss": {"epochs": losses, "last_step": latest.get("train_step", {}).get("loss")},
-        "knn": _knn(evaluations, latest.get("eval", {})),
+        "knn": {"start": _start_name(params), **_knn(evaluations, latest.get("eval", {}))},
         "health": _health(params, latest.get("train_step", {})),
         "best": latest.get("train_best"),
         "bad_images": status.get("bad_images", 0),
@@ -100,6 +100,10 @@ def _what(params: Mapping[str, Any]) -> dict[str, Any]:
     name = params.get("experiment", {}).get("name", "")
     return {"text": text, "name": name, "algorithm": params["algorithm"], "stream": params["stream"],
             "num_prototypes": _num_prototypes(params)}  # fmt: skip
+
+
+def _start_name(params: Mapping[str, Any]) -> str:
+    return "initial weights" if "initial_weights" in params else "untrained"
 
 
 def _num_prototypes(params: Mapping[str, Any]) -> int | None:
@@ -182,9 +186,10 @@ def _loss_text(loss: Mapping[str, Any], num_prototypes: int | None) -> str:
 def _knn_text(knn: Mapping[str, Any]) -> str:
     if knn["last"] is None:
         return "not measured: give labelled images with --val-dir"
-    start = "" if knn["untrained"] is None else f"untrained {knn['untrained']:.1%}, "
+    start = "" if knn["untrained"] is None else f"{knn['start']} {knn['untrained']:.1%}, "
+    worse = "" if knn["untrained"] is None or knn["last"] >= knn["untrained"] else "; worse than it started"
     pixels = "" if knn["raw_pixels"] is None else f"raw pixels {knn['raw_pixels']:.1%}, "
-    return f"k-NN {knn['last']:.1%} ({start}{pixels}best {knn['best']:.1%})  {curve(knn['curve'])}"
+    return f"k-NN {knn['last']:.1%} ({start}{pixels}best {knn['best']:.1%}){worse}  {curve(knn['curve'])}"
 
 
 def _best_text(best: Mapping[str, Any] | None) -> str:

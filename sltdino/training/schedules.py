@@ -42,11 +42,14 @@ class Schedules(NamedTuple):
     teacher_temp: Schedule
     frozen_steps: int
     """Steps in which the prototypes stay fixed."""
+    frozen_backbone_steps: int
+    """Steps in which the whole backbone stays fixed."""
 
     def apply(self, optimizer: Optimizer, step: int) -> None:
         """Set this step's learning rate and weight decay; groups marked `decays: False` are never decayed."""
         for group in optimizer.param_groups:
-            group["lr"] = self.learning_rate(step)
+            # checkpoints written before there were shares have none
+            group["lr"] = self.learning_rate(step) * group.get("lr_scale", 1.0)
             group["weight_decay"] = self.weight_decay(step) if group["decays"] else 0.0
 
 
@@ -75,4 +78,5 @@ def build_schedules(
             steps=in_steps(known(loss.teacher_temp_warmup_epochs)),
         ),
         frozen_steps=in_steps(known(optimizer.freeze_last_layer_epochs)),
+        frozen_backbone_steps=in_steps(optimizer.freeze_backbone_epochs),
     )

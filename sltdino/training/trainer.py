@@ -61,6 +61,7 @@ class Trainer:
         torch.manual_seed(fold_in(self.seed, "step", step))
         self.schedules.apply(self.optimizer, step)
         self.optimizer.zero_grad(set_to_none=True)
+        self.model.student.backbone.requires_grad_(step >= self.schedules.frozen_backbone_steps)
 
         losses = []
         for batch in micro_batches:

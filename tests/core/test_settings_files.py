@@ -358,7 +358,9 @@ def test_a_settled_value_of_a_resumed_run_is_blamed_on_its_rule() -> None:
 
 
 def test_a_cross_field_check_is_left_out_when_a_value_it_needs_is_wrong() -> None:
-    assert problems(flags={"patch_size": "0", "image_size": "98"}) == ["--patch-size: must be at least 1 (got 0)"]
+    assert problems(flags={"patch_size": "0", "image_size": "98"}) == [
+        "--patch-size: must be at least 1, or auto (got 0)"
+    ]
 
 
 def test_one_option_under_two_names_at_one_level_is_an_error(write: Any) -> None:

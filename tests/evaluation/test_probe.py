@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sltdino.core.settings import VitSettings
+from sltdino.core.settings_network import VitSettings
 from sltdino.data.image_folder import scan
 from sltdino.errors import DataError, SettingsError
 from sltdino.evaluation import features
@@ -35,7 +35,17 @@ def paint(folder: Path, labels: str, count: int, *, seed: int) -> Path:
 @pytest.fixture
 def network() -> VisionTransformer:
     torch.manual_seed(0)
-    vit = VitSettings(patch_size=8, embed_dim=16, depth=1, num_heads=2, drop_path=0.5)
+    vit = VitSettings(
+        patch_size=8,
+        embed_dim=16,
+        depth=1,
+        num_heads=2,
+        mlp_ratio=4.0,
+        registers=0,
+        layer_scale=0.0,
+        layer_norm_eps=1e-5,
+        drop_path=0.5,
+    )
     return VisionTransformer(vit, image_size=16)
 
 

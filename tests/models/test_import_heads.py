@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sltdino.core.settings import HeadSettings
+from sltdino.core.settings_network import HeadSettings
 from sltdino.models.head import PrototypeHead
 from sltdino.models.import_heads import find_heads
 from sltdino.models.import_weights import import_backbone

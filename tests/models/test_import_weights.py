@@ -276,10 +276,11 @@ def test_our_own_names_in_safetensors(tmp_path, finished_once):
     from safetensors.torch import save_file
 
     network = import_backbone(finished_once).network
-    header = {"backbone": json.dumps({"num_heads": 2}), "mean": "[0.1, 0.2, 0.3]", "std": "[0.4, 0.5, 0.6]"}
-    save_file(network.state_dict(), tmp_path / "a.safetensors", metadata=header)
+    said = {"input": {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}, "vit": {"num_heads": 4, "layer_norm_eps": 0.5}}
+    save_file(network.state_dict(), tmp_path / "a.safetensors", metadata={"sltdino": json.dumps(said)})
     imported = import_backbone(tmp_path / "a.safetensors")
     assert (imported.layout, imported.mean, imported.std) == ("sltdino", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    assert (imported.network.vit.num_heads, imported.network.vit.layer_norm_eps) == (4, 0.5)
     assert all(torch.equal(value, network.state_dict()[key]) for key, value in imported.network.state_dict().items())
 
 

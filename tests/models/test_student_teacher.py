@@ -4,11 +4,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sltdino.core.settings import HeadSettings, VitSettings
+from sltdino.core.settings_network import HeadSettings, VitSettings
 from sltdino.models.head import PrototypeHead
 from sltdino.models.student_teacher import StudentTeacher, build_student_teacher
 
-VIT = VitSettings(patch_size=8, embed_dim=32, depth=2, num_heads=4)
+VIT = VitSettings(
+    patch_size=8, embed_dim=32, depth=2, num_heads=4, mlp_ratio=4.0, registers=0, layer_scale=0.0, layer_norm_eps=1e-5
+)
 HEAD = HeadSettings(out_dim=20, hidden_dim=24, bottleneck_dim=16)
 
 

@@ -5,10 +5,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sltdino.core.settings import VitSettings
+from sltdino.core.settings_network import VitSettings
 from sltdino.models.vit import DropPath, VisionTransformer, sincos_positions
 
-SMALL = VitSettings(patch_size=8, embed_dim=32, depth=3, num_heads=4, mlp_ratio=2.0)
+SMALL = VitSettings(
+    patch_size=8, embed_dim=32, depth=3, num_heads=4, mlp_ratio=2.0, registers=0, layer_scale=0.0, layer_norm_eps=1e-5
+)
 
 
 def network(image_size: int = 32, **changes: object) -> VisionTransformer:
@@ -53,7 +55,8 @@ def test_equals_torchs_transformer_layers_with_the_same_weights() -> None:
 
 
 def test_state_dict_has_the_names_and_shapes_of_timms_vit_small() -> None:
-    vit = VisionTransformer(VitSettings(embed_dim=384, depth=12, num_heads=6), image_size=224)
+    size = {"patch_size": 16, "embed_dim": 384, "depth": 12, "num_heads": 6, "mlp_ratio": 4.0}
+    vit = VisionTransformer(SMALL.model_copy(update=size), image_size=224)
     shapes = {key: tuple(value.shape) for key, value in vit.state_dict().items()}
     block = {
         "norm1.weight": (384,), "norm1.bias": (384,), "attn.qkv.weight": (1152, 384), "attn.qkv.bias": (1152,),

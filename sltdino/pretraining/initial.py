@@ -1,0 +1,58 @@
+"""The weights a run starts from: read once, at its start; a resumed run has its own."""
+
+import hashlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sltdino.core.auto import InitialNetwork
+from sltdino.core.settings import PretrainSettings
+from sltdino.core.settings_base import known
+from sltdino.models.import_weights import ImportedBackbone, import_backbone
+
+GOT_WORSE = "try a lower --learning-rate, --layer-decay 0.9 or fewer epochs"
+"""What helps where continued training made features worse, as it often does."""
+
+
+class Initial(NamedTuple):
+    """Imported weights, and where they come from."""
+
+    imported: ImportedBackbone
+    network: InitialNetwork
+    record: dict[str, Any]
+    """For params.json: `path layout sha256`."""
+
+
+def read_initial(settings: PretrainSettings) -> Initial | None:
+    """What `--init-from` names; None to start at random.
+
+    Raises:
+        SltDinoError: as `import_backbone`.
+    """
+    if settings.init_from is None:
+        return None
+    imported = _import(settings.init_from)
+    vit, file = imported.network.vit, imported.source
+    network = InitialNetwork(
+        name=file.name,
+        patch_size=known(vit.patch_size),
+        embed_dim=known(vit.embed_dim),
+        depth=known(vit.depth),
+        num_heads=known(vit.num_heads),
+        mlp_ratio=known(vit.mlp_ratio),
+        registers=known(vit.registers),
+        layer_scale=known(vit.layer_scale),
+        layer_norm_eps=known(vit.layer_norm_eps),
+    )
+    with file.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    return Initial(imported, network, {"path": str(file.absolute()), "layout": imported.layout, "sha256": digest})
+
+
+def start_name(settings: PretrainSettings) -> str:
+    """What messages call the network that a run starts with."""
+    return "untrained network" if settings.init_from is None else "initial weights"
+
+
+def _import(asked: str) -> ImportedBackbone:
+    """The one place that knows what `--init-from` may be: so far, a path."""
+    return import_backbone(Path(asked))
