@@ -1,7 +1,7 @@
 """How a backbone is named: SLT's `SOURCE::…` texts and the mappings that say the same."""
 
+import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from sltdino.core.settings_schema import printable
@@ -14,7 +14,6 @@ _MODES = {
     **dict.fromkeys(("", "pretrained", "true", "yes", "1"), "pretrained"),
     **dict.fromkeys(("random", "none", "false", "no", "0"), "random"),
 }
-
 
 Kind = Literal["file", "hf", "torchhub", "torchvision"]
 
@@ -45,7 +44,7 @@ def parse_spec(spec: str) -> BackboneSource:
     """
     name, separator, remainder = spec.partition("::")
     if not separator:
-        if Path(spec).expanduser().is_file():
+        if os.path.isfile(os.path.expanduser(spec)):
             raise SettingsError(f"{printable(spec)}: to load a file, write file::{printable(spec)}")
         name, remainder = "torchhub", spec
     if name.lower() not in _SOURCES:
@@ -143,7 +142,7 @@ def _one_of(given: Mapping[str, Any], names: tuple[str, ...]) -> object:
 
 
 def _exists(path: str) -> bool:
-    return Path(path).expanduser().exists()
+    return os.path.exists(os.path.expanduser(path))
 
 
 _SOURCES: dict[str, Callable[[str], BackboneSource]] = {

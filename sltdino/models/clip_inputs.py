@@ -10,15 +10,18 @@ from sltdino.errors import SettingsError
 
 
 class Masks(NamedTuple):
-    """SLT's masks of a batch of clips, each as it was given, or None."""
+    """SLT's masks of a batch of clips, by SLT's names, each as it was given, or None."""
 
-    pad: Tensor | None
+    pad_mask: Tensor | None
     """True where a clip has a frame, False in its padding."""
-    missing_left: Tensor | None
-    missing_right: Tensor | None
+    miss_mask_hl: Tensor | None
+    miss_mask_hr: Tensor | None
     """True where the hand was not found."""
-    pose_confidence: Tensor | None
+    pose_conf_mask: Tensor | None
     """True where the pose, or that joint of it, is trusted."""
+
+
+_MASK_OF = {"hand_left": "miss_mask_hl", "hand_right": "miss_mask_hr", "pose": "pose_conf_mask"}
 
 
 class ClipInputs(NamedTuple):
@@ -43,24 +46,22 @@ def clip_inputs(streams: dict[str, Tensor], masks: Masks, *, pose_dim: int) -> C
         SettingsError: a shape does not fit, nothing was given, or a clip has no frame at all.
     """
     batch, time = _clip_shape(streams)
-    valid_BT = _mask(masks.pad, "pad_mask", (batch, time), like=next(iter(streams.values())), default=True)
+    for stream, name in _MASK_OF.items():
+        if stream not in streams and getattr(masks, name) is not None:
+            raise SettingsError(f"{name}: was given without its stream {stream}")
+    valid_BT = _mask(masks.pad_mask, "pad_mask", (batch, time), like=next(iter(streams.values())), default=True)
     if not bool(valid_BT.any(dim=1).all()):
         empty = int((~valid_BT.any(dim=1)).nonzero()[0])
         raise SettingsError(f"pad_mask: clip {empty} of the batch has no frame at all; leave it out")
     values, seen = {}, {}
     for name, tensor in streams.items():
         if name == "pose":
-            values[name], there_BT = _pose(tensor, masks.pose_confidence, pose_dim)
+            values[name], there_BT = _pose(tensor, masks.pose_conf_mask, pose_dim)
         else:
             values[name] = tensor.flatten(0, 1)
-            missing = {"hand_left": masks.missing_left, "hand_right": masks.missing_right}.get(name)
-            there_BT = ~_mask(missing, f"miss_mask of {name}", (batch, time), like=tensor, default=False)
-        seen[name] = (valid_BT & there_BT.to(valid_BT.device)).flatten()
-    for name, mask in (
-        ("hand_left", masks.missing_left), ("hand_right", masks.missing_right), ("pose", masks.pose_confidence)
-    ):  # fmt: skip
-        if mask is not None and name not in streams:
-            raise SettingsError(f"{name}: its mask was given without it")
+            mask = _MASK_OF.get(name, "")
+            there_BT = ~_mask(getattr(masks, mask, None), mask, (batch, time), like=tensor, default=False)
+        seen[name] = (valid_BT & there_BT).flatten()
     return ClipInputs(valid_BT, values, seen)
 
 

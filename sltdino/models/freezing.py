@@ -40,7 +40,7 @@ def apply_freeze(network: nn.Module, freeze: Freeze) -> None:
     match freeze:
         case bool():
             if freeze:
-                network.requires_grad_(False)
+                _freeze_everything(network)
         case int():
             _freeze_blocks(network, freeze)
         case str():

@@ -1,5 +1,6 @@
 """Backbones that other libraries fetch: huggingface_hub, torch.hub and torchvision, where they are installed."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sltdino.core.settings import VitSettings
+from sltdino.core.settings_network import VitSettings
 from sltdino.core.settings_schema import printable
 from sltdino.errors import CheckpointError, MissingInputError, SettingsError
 from sltdino.models.backbone_specs import BackboneSource
@@ -43,9 +44,7 @@ def download_from_hugging_face(source: BackboneSource) -> Path:
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import EntryNotFoundError, HFValidationError, LocalEntryNotFoundError
     except ImportError as error:
-        raise SettingsError(
-            f"{where}: needs huggingface_hub, which is not installed: pip install 'sltdino[hf]'"
-        ) from error
+        raise SettingsError(f"{where}: needs huggingface_hub ({_reason(error)}): pip install 'sltdino[hf]'") from error
     unreachable = False
 
     def fetch(name: str) -> Path | None:
@@ -86,11 +85,11 @@ def load_from_torch_hub(source: BackboneSource, *, trust_repo: bool) -> nn.Modul
         CheckpointError: what it built is no network.
     """
     where = f"torchhub::{printable(source.location)}:{printable(source.model)}"
-    folder = Path(source.location).expanduser()
-    is_local = folder.is_dir()
+    folder = os.path.expanduser(source.location)
+    is_local = os.path.isdir(folder)
     try:
         network: object = torch.hub.load(  # type: ignore[no-untyped-call]
-            str(folder) if is_local else source.location,
+            folder if is_local else source.location,
             source.model,
             source="local" if is_local else "github",
             trust_repo=trust_repo,
@@ -118,9 +117,11 @@ def load_from_torchvision(source: BackboneSource) -> tuple[VisionTransformer, tu
     try:
         from torchvision.models import get_model, get_model_weights
     except ImportError as error:
-        raise SettingsError(f"{where}: needs torchvision, which is not installed: pip install torchvision") from error
+        raise SettingsError(
+            f"{where}: needs torchvision 0.14 or newer ({_reason(error)}): pip install torchvision"
+        ) from error
     try:
-        available = {weights.name: weights for weights in get_model_weights(source.model)}
+        available = get_model_weights(source.model)
     except ValueError as error:
         raise SettingsError(f"{where}: torchvision has no such model ({_reason(error)})") from error
     weights = _choose_weights(available, source.variant, where)
@@ -140,16 +141,16 @@ def load_from_torchvision(source: BackboneSource) -> tuple[VisionTransformer, tu
     return ours, tuple(preset.mean), tuple(preset.std)
 
 
-def _choose_weights(available: dict[str, Any], name: str, where: str) -> Any:
-    """torchvision's weights of that name, in any case and with or without its `_V1`; None for random ones."""
+def _choose_weights(available: Any, name: str, where: str) -> Any:
+    """The member of torchvision's enumeration, in any case and with or without its `_V1`; None for random weights."""
     if name.lower() in ("none", "random"):
         return None
-    if name.lower() in ("default", "pretrained"):
-        return next(iter(available.values())).DEFAULT if available else None
-    for candidate in (name.upper(), f"{name.upper()}_V1"):
-        if candidate in available:
+    wanted = "DEFAULT" if name.lower() == "pretrained" else name.upper()
+    for candidate in (wanted, f"{wanted}_V1"):
+        if candidate in available.__members__:
             return available[candidate]
-    raise SettingsError(f"{where}: has no weights {printable(name)!r}; it has {', '.join(available)}, and random")
+    names = ", ".join((*available.__members__, "random"))
+    raise SettingsError(f"{where}: has no weights {printable(name)!r}; it has {names}")
 
 
 def _from_torchvision(network: Any) -> VisionTransformer:
@@ -164,6 +165,8 @@ def _from_torchvision(network: Any) -> VisionTransformer:
         depth=len(network.encoder.layers),
         num_heads=network.encoder.layers[0].num_heads,
         mlp_ratio=network.mlp_dim / width,
+        registers=0,
+        layer_scale=0.0,
         layer_norm_eps=network.encoder.ln.eps,
         positions="random",
         weight_init="trunc_normal",

@@ -1,6 +1,7 @@
 """Backbones for a translation model: `load_dinov2_backbone` and `load_backbone`, by the names that SLT gives them."""
 
 import logging
+import os
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from sltdino.core import files
 from sltdino.core.settings_schema import printable
 from sltdino.errors import CheckpointError, SettingsError
 from sltdino.models import library_backbones
@@ -37,7 +39,8 @@ def load_dinov2_backbone(
     """Load a backbone by SLT's specification of it, in evaluation mode and ready to be trained on.
 
     ======================================  ========================================================================
-    `file::PATH[:MODEL]`, `local::…`        a file of weights or checkpoint, or a run folder; nothing in it is run
+    `file::PATH[:MODEL]`, `local::…`        a file of weights, a checkpoint, a run folder or one of Hugging Face;
+                                            nothing in it is run
     `hf::REPO[:FILE[:MODEL]]`               a file of a Hugging Face repository; without FILE its model.safetensors,
                                             else its pytorch_model.bin
     `torchhub::[REPO:]MODEL[:MODE]`         what the code of a repository of GitHub (by default facebookresearch/dinov2)
@@ -93,7 +96,8 @@ def load_backbone(
     """
     if isinstance(spec, str | Mapping):
         source = parse_spec(spec) if isinstance(spec, str) else parse_mapping(spec)
-        freeze = freeze if isinstance(spec, str) else spec.get("freeze", freeze)
+        if isinstance(spec, Mapping) and spec.get("freeze") is not None:
+            freeze = spec["freeze"]
         return _ready(_load(source, trust_repo=trust_repo, strict=strict), freeze=freeze, map_location=map_location)
     made: object = spec if isinstance(spec, nn.Module) else spec() if callable(spec) else spec
     if not isinstance(made, nn.Module):
@@ -108,17 +112,18 @@ def load_backbone(
 def _load(source: BackboneSource, *, trust_repo: bool, strict: bool) -> nn.Module:
     match source.kind:
         case "file":
-            return _from_file(Path(source.location).expanduser(), source.model, strict=strict)
+            return _from_file(Path(os.path.expanduser(source.location)), source.model, strict=strict)
         case "hf":
             file = library_backbones.download_from_hugging_face(source)
             return _from_file(file, source.model, strict=strict)
         case "torchvision":
-            return take_imagenet(*library_backbones.load_from_torchvision(source))
+            return _trainable(take_imagenet(*library_backbones.load_from_torchvision(source)))
     return library_backbones.load_from_torch_hub(source, trust_repo=trust_repo)
 
 
 def _from_file(path: Path, model: str, *, strict: bool) -> VisionTransformer:
-    imported = import_backbone(path, architecture=model.lower() or None, strict=strict)
+    with files.os_errors(path, reading=True):
+        imported = import_backbone(path, architecture=model.lower() or None, strict=strict)
     if model.lower() in SLT_ARCHITECTURES and imported.layout != "slt":
         raise CheckpointError(
             f"{path}: in the layout of {imported.layout}, not in that of {model}, so SLT would not load it under this "
@@ -126,20 +131,23 @@ def _from_file(path: Path, model: str, *, strict: bool) -> VisionTransformer:
             code="E-WEIGHTS",
         )
     _tell(path, imported, everything=not strict)
-    return take_imagenet(imported.network, imported.mean, imported.std)
+    return _trainable(take_imagenet(imported.network, imported.mean, imported.std))
+
+
+def _trainable(network: VisionTransformer) -> VisionTransformer:
+    network.requires_grad_(True)
+    network.mask_token.requires_grad_(False)  # no one hides patches here; unused, it would make DDP wait for it
+    return network
 
 
 def _tell(path: Path, imported: ImportedBackbone, *, everything: bool) -> None:
     for note in imported.notes:
-        _log.info("%s: %s", path, printable(note))
+        _log.info("%s: %s", printable(str(path)), printable(note))
     assumptions = {layout.assumes for layout in LAYOUTS}
     if told := [printable(note) for note in imported.notes if everything or note in assumptions]:
         warnings.warn(f"{printable(str(path))}: {'; '.join(told)}", stacklevel=5)  # where load_… was called
 
 
 def _ready(backbone: nn.Module, *, freeze: Freeze, map_location: str | torch.device | None) -> nn.Module:
-    backbone.requires_grad_(True)
-    if isinstance(backbone, VisionTransformer):
-        backbone.mask_token.requires_grad_(False)  # no one hides patches here; unused, it would make DDP wait for it
     apply_freeze(backbone, freeze)
     return backbone.eval() if map_location is None else backbone.eval().to(map_location)

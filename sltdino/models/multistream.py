@@ -50,8 +50,8 @@ class MultiStreamEncoder(nn.Module):
     Args:
         backbones: for any of `face`, `hand_left` and `hand_right`, what `load_backbone` takes: a module or a text as
             `file::backbone.pt`. A module given for several streams is shared: stored once, and run once on the frames
-            of all of them. Its width is its `config.embed_dim`, `embed_dim` or `num_features`; its `as_backbone()` is
-            used where there is one.
+            of all of them; a text given twice is loaded twice. Its width is its `config.embed_dim`, `embed_dim` or
+            `num_features`; its `as_backbone()` is used where there is one.
         projector_dim: width E of each projected stream.
         d_model: width M of the sequence; even, and a multiple of the heads.
         pose_dim: numbers of a pose, joints times coordinates; 0 builds no pose stream.
@@ -78,11 +78,10 @@ class MultiStreamEncoder(nn.Module):
     ) -> None:
         super().__init__()
         streams = [*(name for name in PICTURE_STREAMS if name in backbones), *(["pose"] if pose_dim else [])]
-        _check_sizes(
-            backbones, {"projector_dim": projector_dim, "pose_dim": pose_dim, "frames_at_once": frames_at_once}
-        )
-        if not streams:
-            raise SettingsError("MultiStreamEncoder: has no stream; give a backbone or a pose_dim")
+        _check_streams(backbones, streams)
+        layers = {name: count for name, count in temporal._asdict().items() if name != "dropout"}
+        _check_counts({"projector_dim": projector_dim, "d_model": d_model, **layers}, least=1)
+        _check_counts({"pose_dim": pose_dim, "frames_at_once": frames_at_once}, least=0)
         if d_model % temporal.nhead or d_model % 2:
             raise SettingsError(f"d_model: {d_model} is not even and a multiple of {temporal.nhead} heads")
         self.pose_dim = pose_dim
@@ -151,7 +150,7 @@ class MultiStreamEncoder(nn.Module):
         features = self._features({name: rows for name, rows in chosen.items() if len(rows)})
         fused_RM = self.fusion(self._tokens(features, seen, rows=valid_BT.numel()))
         fused_BTM = fused_RM.view(*valid_BT.shape, -1)
-        positions_TM = time_positions(fused_BTM.shape[1], fused_BTM.shape[2]).to(fused_BTM)
+        positions_TM = time_positions(fused_BTM.shape[1], fused_BTM.shape[2], device=fused_BTM.device)
         encoded_BTM = self.temporal(self.dropout(fused_BTM + positions_TM), src_key_padding_mask=~valid_BT)
         return torch.where(valid_BT[..., None], encoded_BTM, 0.0)
 
@@ -223,10 +222,10 @@ def backbone_width(backbone: nn.Module) -> int:
     )
 
 
-def time_positions(num_frames: int, width: int) -> Tensor:
+def time_positions(num_frames: int, width: int, *, device: torch.device | None = None) -> Tensor:
     """Sine-cosine positions `[T, M]` for any number of frames (Vaswani et al. 2017): sines, then cosines."""
-    frequencies = torch.exp(-math.log(10_000.0) * torch.arange(0, width, 2) / width)
-    angles = torch.arange(num_frames)[:, None] * frequencies
+    frequencies = torch.exp(-math.log(10_000.0) * torch.arange(0, width, 2, device=device) / width)
+    angles = torch.arange(num_frames, device=device)[:, None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
@@ -245,9 +244,14 @@ def _projector(width: int, projector_dim: int, dropout: float) -> nn.Sequential:
     return nn.Sequential(nn.Linear(width, projector_dim), nn.LayerNorm(projector_dim), nn.GELU(), nn.Dropout(dropout))
 
 
-def _check_sizes(backbones: Mapping[str, BackboneSpec], counts: Mapping[str, int]) -> None:
+def _check_streams(backbones: Mapping[str, BackboneSpec], streams: list[str]) -> None:
     if unknown := [name for name in backbones if name not in PICTURE_STREAMS]:
         raise SettingsError(f"backbones: {printable(str(unknown[0]))!r} is not one of {', '.join(PICTURE_STREAMS)}")
+    if not streams:
+        raise SettingsError("MultiStreamEncoder: has no stream; give a backbone or a pose_dim")
+
+
+def _check_counts(counts: Mapping[str, int], *, least: int) -> None:
     for name, count in counts.items():
-        if count < (least := 1 if name == "projector_dim" else 0):
+        if count < least:
             raise SettingsError(f"{name}: must be at least {least} (got {count})")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from sltdino.core.settings import VitSettings
+from sltdino.core.settings_network import VitSettings
 from sltdino.errors import SettingsError
 from sltdino.models.freezing import apply_freeze, is_frozen
 from sltdino.models.vit import VisionTransformer
@@ -16,9 +16,11 @@ NORM = {"norm.weight", "norm.bias"}
 
 
 def network(depth: int = 3) -> VisionTransformer:
-    return VisionTransformer(
-        VitSettings(patch_size=8, embed_dim=8, depth=depth, num_heads=1, registers=1), image_size=8
-    )
+    vit = VitSettings(
+        patch_size=8, embed_dim=8, depth=depth, num_heads=1, mlp_ratio=4.0, registers=1, layer_scale=0.0,
+        layer_norm_eps=1e-5,
+    )  # fmt: skip
+    return VisionTransformer(vit, image_size=8)
 
 
 EVERY = {name for name, _ in network().named_parameters()}

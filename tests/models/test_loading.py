@@ -1,5 +1,6 @@
 """Backbones by SLT's specifications, from real files and repositories on this machine."""
 
+import enum
 import logging
 import socket
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sltdino.errors import CheckpointError, MissingInputError, SettingsError
+from sltdino.errors import CheckpointError, MissingInputError, SettingsError, StorageError
 from sltdino.exporting.backbone import load_trained_backbone
 from sltdino.models import MultiStreamEncoder, load_backbone, load_dinov2_backbone
 from sltdino.models.freezing import is_frozen
@@ -68,8 +69,8 @@ def test_the_export_of_a_run_is_loaded_as_the_original_guide_says(
         expected = exported.forward_features(normalised(mean, std, pictures))
     for one, other in zip(features, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
-    encoder = MultiStreamEncoder(backbones={"face": backbone, "hand_left": backbone, "hand_right": backbone})
-    assert encoder(face=pictures[None]).shape == (1, 4, 512)
+    encoder = MultiStreamEncoder(backbones={"face": backbone, "hand_left": "file::path/al/backbone.pt"})
+    assert encoder(face=pictures[None], hand_l=pictures[None]).shape == (1, 4, 512)
 
 
 def test_a_run_folder_takes_imagenet_s_normalisation_whatever_it_was_trained_with(train: Any) -> None:
@@ -165,6 +166,9 @@ def test_a_public_network_loads_under_its_name(saved: Any) -> None:
 def test_an_unknown_model_and_a_missing_file_are_named(saved: Any, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"'my_vit' is no known architecture; .* slt_vitsmall_patch16"):
         load_dinov2_backbone(f"file::{saved('slt')}:my_vit")
+    for nowhere in ("~nobody-of-that-name/b.pt", "x" * 5000):
+        with pytest.raises((MissingInputError, StorageError), match=r"nobody|xxx"):
+            load_dinov2_backbone(f"file::{nowhere}")
     with pytest.raises(MissingInputError, match=r"no\.pt: "):
         load_dinov2_backbone(f"file::{tmp_path}/no.pt:slt_vitsmall_patch16")
 
@@ -207,6 +211,7 @@ def test_a_mapping_loads_what_its_text_does_and_its_freeze_wins(saved: Any) -> N
     frozen = {name.split(".")[1] for name, p in backbone.named_parameters() if not p.requires_grad and "." in name}
     assert frozen == {"0"}
     assert is_frozen(load_backbone({"type": "file", "path": str(path)}, freeze=True))
+    assert is_frozen(load_backbone({"type": "file", "path": str(path), "freeze": None}, freeze=True))
     assert not is_frozen(load_backbone({"type": "file", "path": str(path), "freeze": False}, freeze=True))
 
 
@@ -385,8 +390,8 @@ def test_hugging_face_without_a_network_is_named(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("library", "spec", "message"),
     [
-        ("huggingface_hub", "hf::a/b", r"needs huggingface_hub, .*pip install 'sltdino\[hf\]'"),
-        ("torchvision", "torchvision::vit_b_16", "needs torchvision, .*pip install torchvision"),
+        ("huggingface_hub", "hf::a/b", r"needs huggingface_hub .*pip install 'sltdino\[hf\]'"),
+        ("torchvision", "torchvision::vit_b_16", r"needs torchvision 0\.14 or newer .*pip install torchvision"),
     ],
 )
 def test_a_library_that_is_not_installed_is_named(
@@ -449,15 +454,12 @@ class TorchvisionVit(nn.Module):
         return self.encoder.ln(self.encoder.layers(x + self.encoder.pos_embedding))
 
 
-class Weights:
-    """An enumeration of torchvision's weights, of one member."""
+class Weights(enum.Enum):
+    """As torchvision lists a model's weights."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    @property
-    def DEFAULT(self) -> "Weights":  # noqa: N802
-        return self
+    IMAGENET1K_V1 = "first"
+    SWAG_V1 = "second"
+    DEFAULT = "first"
 
     def transforms(self) -> Any:
         return types.SimpleNamespace(mean=[0.5, 0.5, 0.5], std=[0.5, 0.5, 0.5])
@@ -468,16 +470,16 @@ def torchvision(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     built: dict[str, Any] = {}
 
     def get_model(name: str, *, weights: Any) -> nn.Module:
-        if weights is not None and weights.name == "SWAG_V1":
+        if weights is Weights.SWAG_V1:
             raise ConnectionError("no route to host")
         torch.manual_seed(0 if weights else 1)
         built.update(network=TorchvisionVit() if name == "vit_b_16" else nn.Linear(2, 2), weights=weights)
         return built["network"]
 
-    def get_model_weights(name: str) -> list[Weights]:
+    def get_model_weights(name: str) -> type[Weights]:
         if name not in ("vit_b_16", "resnet50"):
             raise ValueError(f"Unknown model {name}")
-        return [Weights("IMAGENET1K_V1"), Weights("SWAG_V1")]
+        return Weights
 
     models = types.ModuleType("torchvision.models")
     models.get_model, models.get_model_weights = get_model, get_model_weights  # type: ignore[attr-defined]
@@ -504,7 +506,7 @@ def test_a_vit_of_torchvision_becomes_ours(torchvision: dict[str, Any], weights:
     ("spec", "error", "message"),
     [
         ("torchvision::vit_x", SettingsError, "no such model .*Unknown model vit_x"),
-        ("torchvision::vit_b_16:v9", SettingsError, "no weights 'v9'; it has IMAGENET1K_V1, SWAG_V1, and random"),
+        ("torchvision::vit_b_16:v9", SettingsError, "no weights 'v9'; it has IMAGENET1K_V1, SWAG_V1, DEFAULT, random"),
         ("torchvision::vit_b_16:swag", MissingInputError, "cannot be fetched .*no route to host"),
         ("torchvision::resnet50", CheckpointError, "a Linear has no class token and patches"),
     ],

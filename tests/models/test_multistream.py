@@ -8,13 +8,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sltdino.core.settings import VitSettings
+from sltdino.core.settings_network import VitSettings
 from sltdino.errors import SettingsError
 from sltdino.models import MultiStreamEncoder, TemporalSettings
 from sltdino.models.multistream import time_positions
 from sltdino.models.vit import VisionTransformer
 
-TINY = VitSettings(patch_size=8, embed_dim=16, depth=2, num_heads=2)
+TINY = VitSettings(
+    patch_size=8, embed_dim=16, depth=2, num_heads=2, mlp_ratio=4.0, registers=0, layer_scale=0.0, layer_norm_eps=1e-5
+)
 SMALL = {"projector_dim": 8, "d_model": 16, "pose_dim": 6, "temporal": TemporalSettings(2, 2, 32, 0.0), "dropout": 0.0}
 B, T = 2, 5
 
@@ -367,7 +369,9 @@ def test_a_frozen_backbone_stays_in_evaluation_and_out_of_the_graph() -> None:
     outputs: dict[str, Tensor] = {}
     for name, module in (("hands", hands), ("face", face)):
         module.register_forward_hook(lambda _m, _i, out, name=name: outputs.update({name: out}))
-    model(**clip()).sum().backward()
+    given = clip()
+    given["hand_l"].requires_grad_(True)
+    model(**given).sum().backward()
     assert (outputs["face"].requires_grad, outputs["hands"].requires_grad) == (True, False)
     assert all(p.grad is None for p in hands.parameters())
     assert "projectors" in parts_with_gradients(model)
@@ -431,7 +435,9 @@ def test_it_learns_when_a_hand_is_missing() -> None:
         ({"d_model": 18, "temporal": TemporalSettings(4)}, "d_model: 18"),
         ({"frames_at_once": -1}, "frames_at_once"),
         ({"projector_dim": 0}, "projector_dim"),
-        ({"pose_dim": -3}, "pose_dim"),
+        ({"pose_dim": -3}, r"pose_dim: must be at least 0 \(got -3\)"),
+        ({"temporal": TemporalSettings(nhead=0)}, "nhead: must be at least 1"),
+        ({"temporal": TemporalSettings(nlayers=0)}, "nlayers: must be at least 1"),
     ],
 )
 def test_a_wrong_setting_is_named(change: dict[str, Any], message: str) -> None:
@@ -450,9 +456,12 @@ def test_a_wrong_setting_is_named(change: dict[str, Any], message: str) -> None:
         (lambda x: {**x, "hand_l": x["hand_l"][:, :3]}, "face 2 x 5, hand_left 2 x 3"),
         (lambda x: {**x, "pad_mask": mask("111", "110")}, r"pad_mask: \[2, 3\] is not \[2, 5\]"),
         (lambda x: {**x, "pad_mask": mask("11111", "00000")}, "clip 1 of the batch has no frame"),
-        (lambda x: {**x, "miss_mask_hl": mask("0000", "0000")}, "miss_mask of hand_left"),
+        (lambda x: {**x, "miss_mask_hl": mask("0000", "0000")}, "miss_mask_hl: "),
         (lambda x: {**x, "pose_conf_mask": torch.ones(B, T, 4)}, "4 joints do not divide"),
-        (lambda x: {"face": x["face"], "miss_mask_hr": mask("00000", "00000")}, "hand_right: its mask was given"),
+        (
+            lambda x: {"face": x["face"], "miss_mask_hr": mask("00000", "00000")},
+            "miss_mask_hr: was given without its stream hand_right",
+        ),
     ],
 )
 def test_a_wrong_batch_is_named(change: Callable[[dict[str, Tensor]], dict[str, Tensor]], message: str) -> None:
