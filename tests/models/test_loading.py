@@ -336,13 +336,20 @@ def publish(hub_cache: Path) -> Callable[[str], Path]:
     return publish
 
 
-def test_hugging_face_gives_the_usual_file_with_what_its_config_says(publish: Any, foreign: Any) -> None:
+def test_hugging_face_gives_the_usual_file_with_what_its_config_says(
+    publish: Any, foreign: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     safetensors = pytest.importorskip("safetensors.torch")
+    import huggingface_hub
+
+    asked, download = [], huggingface_hub.hf_hub_download
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *a, **kw: asked.append(a[1]) or download(*a, **kw))
     snapshot = publish("lab/hands")
     safetensors.save_file(foreign.weights("hf_dinov2"), snapshot / "model.safetensors", {"format": "pt"})
     (snapshot / "config.json").write_text('{"hidden_size": 24, "num_attention_heads": 3, "layer_norm_eps": 1e-6}')
     torch.save(foreign.weights("hf_dinov2", seed=1), snapshot / "pytorch_model.bin")
     backbone = load_dinov2_backbone("hf::lab/hands")
+    assert asked == ["model.safetensors", "config.json", "preprocessor_config.json"]
     assert backbone.vit.num_heads == 3
     expected = load_dinov2_backbone(f"file::{snapshot}/model.safetensors")
     other = load_dinov2_backbone("hf::lab/hands:pytorch_model.bin")

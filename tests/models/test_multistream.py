@@ -220,10 +220,12 @@ def test_an_untrusted_joint_cannot_be_seen_and_an_untrusted_pose_is_missing() ->
     changed["pose"][0, 2, 3:] = float("nan")
     joints = torch.ones(B, T, 2, dtype=torch.bool)
     joints[0, 2, 1] = False
-    assert torch.equal(model(**changed, pose_conf_mask=joints), model(**given, pose_conf_mask=joints))
+    zeros = {**given, "pose": given["pose"].clone()}
+    zeros["pose"][0, 2, 3:] = 0.0
+    assert torch.equal(model(**changed, pose_conf_mask=joints), model(**zeros))
     joints[0, 2, 0] = False
-    frames = model(**given, pose_conf_mask=mask("11011", "11111"))
-    assert torch.equal(model(**given, pose_conf_mask=joints), frames)
+    missing = model(**given, pose_conf_mask=mask("11011", "11111"))
+    assert torch.equal(model(**given, pose_conf_mask=joints), missing)
 
 
 def test_any_subset_of_streams_can_be_built() -> None:
@@ -377,6 +379,12 @@ def test_a_frozen_backbone_stays_in_evaluation_and_out_of_the_graph() -> None:
     assert "projectors" in parts_with_gradients(model)
 
 
+def test_a_new_encoder_is_in_training_with_what_was_loaded_for_evaluation() -> None:
+    learning, frozen = backbone().eval(), backbone().requires_grad_(False)
+    model = MultiStreamEncoder({"face": learning, "hand_left": frozen}, **SMALL)
+    assert (model.training, learning.training, frozen.training) == (True, True, False)
+
+
 def test_a_backbone_with_one_trainable_block_is_in_the_graph() -> None:
     face = backbone().requires_grad_(False)
     face.blocks[1].requires_grad_(True)
@@ -388,7 +396,9 @@ def test_a_backbone_with_one_trainable_block_is_in_the_graph() -> None:
 
 
 def test_dropout_is_noise_in_training_only() -> None:
-    model, given = encoder(dropout=0.5), clip()
+    model, given = encoder(dropout=0.5, temporal=TemporalSettings(2, 2, 32, 0.25)), clip()
+    rates = {name.split(".")[0]: module.p for name, module in model.named_modules() if isinstance(module, nn.Dropout)}
+    assert rates == {"projectors": 0.5, "dropout": 0.5, "temporal": 0.25}
     assert torch.equal(model(**given), model(**given))
     model.train()
     assert not torch.equal(model(**given), model(**given))
