@@ -136,7 +136,7 @@ def _network(settings: PretrainSettings, initial: InitialNetwork | None) -> Rule
     if initial is not None:
         vit = initial._asdict()
         named = [name for name, size in _NAMED_SIZES.items() if size == tuple(vit[key] for key in _SIZE)]
-        vit |= {"backbone": named[0] if named else "auto", "patch_init": "random"}
+        vit |= {"patch_init": "random"} | ({"backbone": named[0]} if named else {})
         source = vit.pop("name")
     else:
         vit = _RANDOM_START | _named_size(settings)
@@ -165,9 +165,10 @@ def _contradictions(settings: PretrainSettings, initial: InitialNetwork) -> Iter
     """Given values that the weights cannot have, each with both values. Registers and epsilon may differ."""
     vit, weights = settings.vit, f"the weights in {initial.name}"
     if vit.backbone != "auto":
-        for key, value in zip(_SIZE, _NAMED_SIZES[vit.backbone], strict=True):
-            if getattr(vit, key) == "auto" and getattr(initial, key) != value:
-                yield f"--backbone: {vit.backbone} has {key} {value}, and {weights} have {getattr(initial, key)}"
+        size = dict(zip(_SIZE, _NAMED_SIZES[vit.backbone], strict=True))
+        if wrong := [key for key in _SIZE if getattr(vit, key) == "auto" and getattr(initial, key) != size[key]]:
+            asked, found = (", ".join(f"{key} {row[key]}" for key in wrong) for row in (size, initial._asdict()))
+            yield f"--backbone: {vit.backbone} has {asked}, and {weights} have {found}; leave it out"
     for key in (*_SIZE, "mlp_ratio"):
         given, found = getattr(vit, key), getattr(initial, key)
         if given not in ("auto", found):

@@ -64,7 +64,7 @@ def load(path: Path) -> dict[str, Any]:
         if isinstance(state, dict) and state.keys() >= _SLT_KEYS:
             raise CheckpointError(
                 f"{path}: a checkpoint of the old SLT scripts, which is not resumable: its heads differ from ours; "
-                "start a new run",
+                "start a new run with --init-from, which takes its backbone",
                 code="E-CKPT-LEGACY",
             )
         raise _foreign(path, "it holds something else")

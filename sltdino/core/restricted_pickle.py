@@ -6,8 +6,10 @@ every checkpoint of DINO. Here such an object is passed over and named. Nothing 
 
 import io
 import math
+import os
 import pickle
 import pickletools
+import struct
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -179,20 +181,25 @@ def read(path: Path) -> Unpickled:
 
 def _read_zip(path: Path) -> Unpickled:
     with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-        root = next((name.removesuffix("data.pkl") for name in names if name.endswith("/data.pkl")), None)
+        places = {record.filename: (record.header_offset, record.file_size) for record in archive.infolist()}
+        root = next((name.removesuffix("data.pkl") for name in places if name.endswith("/data.pkl")), None)
         if root is None:
             raise CheckpointError(
                 f"{path}: a zip archive without weights of PyTorch; name a .pth, .pt, .bin or .safetensors file",
                 code="E-WEIGHTS-FOREIGN",
             )
-        if f"{root}byteorder" in names and archive.read(f"{root}byteorder") != b"little":
+        if f"{root}byteorder" in places and archive.read(f"{root}byteorder") != b"little":
             raise CheckpointError(f"{path}: saved on a big-endian machine, which is not read", code="E-WEIGHTS-FOREIGN")
         data = archive.read(f"{root}data.pkl")
 
     def read_storage(key: str, num_bytes: int) -> bytes:
-        with zipfile.ZipFile(path) as archive, archive.open(f"{root}data/{key}") as record:
-            return _exactly(record.read(num_bytes), num_bytes)
+        # stored, not compressed, so that its numbers lie behind the record's own header of 30 bytes and two texts
+        offset, size = places[f"{root}data/{key}"]
+        with path.open("rb") as file:
+            file.seek(offset + 26)
+            lengths = struct.unpack("<HH", file.read(4))
+            file.seek(sum(lengths), os.SEEK_CUR)
+            return _exactly(file.read(min(size, num_bytes)), num_bytes)
 
     unpickler = _Unpickler(io.BytesIO(_checked(io.BytesIO(data))), read_storage)
     content = unpickler.load()
@@ -201,12 +208,13 @@ def _read_zip(path: Path) -> Unpickled:
 
 def _read_legacy(path: Path) -> Unpickled:
     """The format before PyTorch 1.6: five pickles, then each storage as its length and its numbers."""
-    places: dict[str, int] = {}
+    places: dict[str, tuple[int, int]] = {}
 
     def read_storage(key: str, num_bytes: int) -> bytes:
+        start, end = places[key]
         with path.open("rb") as file:
-            file.seek(places[key])
-            return _exactly(file.read(num_bytes), num_bytes)
+            file.seek(start)
+            return _exactly(file.read(min(end - start, num_bytes)), num_bytes)
 
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -224,8 +232,9 @@ def _read_legacy(path: Path) -> Unpickled:
         content = main.load()
         for key in next_pickle().load():
             numbers = int.from_bytes(file.read(8), "little")
-            places[key] = file.tell()
-            end = places[key] + numbers * _DTYPES[main.storages[key]].itemsize
+            start = file.tell()
+            end = start + numbers * _DTYPES[main.storages[key]].itemsize
+            places[key] = (start, end)
             if end > size:
                 raise CheckpointError(f"{path}: cut short; use another copy of it", code="E-WEIGHTS-CORRUPT")
             file.seek(end)

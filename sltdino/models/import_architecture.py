@@ -130,7 +130,8 @@ def _num_heads(path: Path, width: int, said: int | None, notes: list[str]) -> in
     number = max(1, width // 64)
     if width % number:
         raise _error(
-            path, f"does not say how many heads its width {width} has; add a config.json with num_attention_heads"
+            path,
+            f"does not say how many heads its width {width} has; put num_attention_heads into config.json beside it",
         )
     notes.append(f"heads: the file does not say how many; one per 64 channels makes {number}")
     return number

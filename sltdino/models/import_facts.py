@@ -23,14 +23,14 @@ class Facts(NamedTuple):
     """All of what the file says, as it says it."""
 
 
-def find_facts(file: WeightsFile, layout: Layout, notes: list[str]) -> Facts:
+def find_facts(file: WeightsFile, layout: Layout, *, width: int, notes: list[str]) -> Facts:
     """Facts of config.json and preprocessor_config.json beside the weights, else of the file's own metadata.
 
     Raises:
         CheckpointError: config.json describes another network than ours.
     """
     metadata = _metadata(file)
-    config = _config(file, layout, notes)
+    config = _config(file, width, notes)
     backbone = _mapping(metadata.get("vit")) or _mapping(metadata.get("backbone")) or metadata
     trained_with = _mapping(metadata.get("vit")) or _mapping(metadata.get("trained_with"))
     picture = file.preprocessor if layout.name.startswith("hf-") else {}
@@ -47,16 +47,16 @@ def find_facts(file: WeightsFile, layout: Layout, notes: list[str]) -> Facts:
     )
 
 
-def _config(file: WeightsFile, layout: Layout, notes: list[str]) -> dict[str, Any]:
-    """config.json where it is about these weights."""
+def _config(file: WeightsFile, width: int, notes: list[str]) -> dict[str, Any]:
+    """config.json where it may be about these weights: it stands in their folder, as may other files."""
     config = file.config
     if not config:
         return {}
-    is_hugging_face = layout.name.startswith("hf-") and "hidden_size" in config
-    if not is_hugging_face and not isinstance(config.get("pretrained_cfg"), dict):
+    known = config.keys() & {"num_attention_heads", "pretrained_cfg"}
+    if not known or config.get("hidden_size", width) != width:
         notes.append("config.json: passed over, because it is not about these weights")
         return {}
-    if is_hugging_face and config.get("hidden_act", "gelu") != "gelu":
+    if config.get("hidden_act", "gelu") != "gelu":
         raise CheckpointError(
             f"{file.path}: config.json says hidden_act {config['hidden_act']!r}, and our blocks compute gelu; "
             "take another model",

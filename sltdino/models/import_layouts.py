@@ -63,8 +63,8 @@ class Layout(NamedTuple):
 
 
 _OFFSET = (
-    "positions: DINOv2 resamples its grid with an offset of 0.1 pixel, or antialiased with registers, here plain "
-    "bicubic does it: at other sizes than the stored one features differ a little"
+    "positions: at other sizes than the stored one DINOv2 resamples its grid with an offset of 0.1 patches, or "
+    "antialiased where there are registers; here it is plain bicubic, so features differ a little"
 )
 _HF_VIT = (
     "normalisation: 0.5 and 0.5, as of google/vit-*, because no preprocessor_config.json says otherwise; "

@@ -26,6 +26,11 @@ class FoundNetwork(NamedTuple):
     """Under the names they have beside the backbone: heads, centers."""
     notes: list[str]
 
+    @property
+    def width(self) -> int:
+        """Of the class token."""
+        return next(value.flatten().shape[0] for key, value in self.backbone.items() if key in _CLASS_TOKENS)
+
 
 def find_network(file: WeightsFile) -> FoundNetwork:
     """The teacher's backbone, else the student's, else the only one.

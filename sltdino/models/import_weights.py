@@ -112,7 +112,7 @@ def _foreign(file: WeightsFile, *, strict: bool) -> ImportedBackbone:
     heads = find_heads({**found.beside, **found.backbone})
     notes += heads.notes
     weights = to_our_names(_backbone_alone(file.path, found, heads.used, notes), layout, notes)
-    facts = find_facts(file, layout, notes)
+    facts = find_facts(file, layout, width=found.width, notes=notes)
     inferred = infer_vit(file.path, weights, layout, facts=facts, notes=notes)
     network = _load(file.path, inferred, weights, layout, strict=strict, notes=notes)
     notes += [layout.remark] if layout.remark else []

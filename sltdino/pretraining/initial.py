@@ -1,6 +1,7 @@
 """The weights a run starts from: read once, at its start; a resumed run has its own."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,6 +9,7 @@ from sltdino.core.auto import InitialNetwork
 from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_base import known
 from sltdino.models.import_weights import ImportedBackbone, import_backbone
+from sltdino.pretraining.progress import Reporter
 
 GOT_WORSE = "try a lower --learning-rate, --layer-decay 0.9 or fewer epochs"
 """What helps where continued training made features worse, as it often does."""
@@ -51,6 +53,18 @@ def read_initial(settings: PretrainSettings) -> Initial | None:
 def start_name(settings: PretrainSettings) -> str:
     """What messages call the network that a run starts with."""
     return "untrained network" if settings.init_from is None else "initial weights"
+
+
+def say_adapted(settings: PretrainSettings, adapted: Sequence[str], reporter: Reporter) -> None:
+    """List what was adapted or left out of the weights, once, at the start of a run from some."""
+    if not adapted:
+        return
+    reporter.say(f"starts from {settings.init_from}:")
+    for line in adapted:
+        reporter.say(f"  {line}")
+    fresh_head = any(line.startswith("head: starts at random") for line in adapted)
+    if fresh_head and not settings.optimizer.freeze_backbone_epochs:
+        reporter.say("hint: --freeze-backbone-epochs 1 lets the heads settle before the trained weights move")
 
 
 def _import(asked: str) -> ImportedBackbone:

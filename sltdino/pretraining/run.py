@@ -16,7 +16,7 @@ from sltdino.core.settings_files import LoadedSettings, load_settings
 from sltdino.core.signals import StopRequest
 from sltdino.errors import ResourceError, SettingsError, SltDinoError, StoppedError
 from sltdino.pretraining.finish import check_exports, write_exports
-from sltdino.pretraining.initial import GOT_WORSE, read_initial, start_name
+from sltdino.pretraining.initial import GOT_WORSE, read_initial, say_adapted, start_name
 from sltdino.pretraining.loop import Loop
 from sltdino.pretraining.params import run_params
 from sltdino.pretraining.progress import Reporter, Silent, duration
@@ -67,8 +67,8 @@ def pretrain(
         )
     world = join(settings.device)
     out = output_dir(settings)
-    images = scan_images(settings, out, reporter)
     initial = read_initial(settings)
+    images = scan_images(settings, out, reporter)
     network, weights = (None, None) if initial is None else (initial.network, initial.imported)
     settled = settle(settings, num_images=len(images), world_size=world.size, initial=network)
     session = build_session(settled.settings, images, world, initial=weights)
@@ -247,7 +247,4 @@ def _announce(session: Session, run: RunDir, reporter: Reporter) -> None:
         f"{settings.head.out_dim} prototypes, {plan.total_steps:,} steps of {plan.images_per_step} images "
         f"on {session.world.device}; {run.path}"
     )
-    if session.adapted:
-        reporter.say(f"starts from {settings.init_from}:")
-    for line in session.adapted:
-        reporter.say(f"  {line}")
+    say_adapted(settings, session.adapted, reporter)

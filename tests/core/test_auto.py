@@ -2,7 +2,7 @@
 
 import pytest
 
-from sltdino.core.auto import plan, settle
+from sltdino.core.auto import InitialNetwork, plan, settle
 from sltdino.core.settings import PretrainSettings
 from sltdino.errors import SettingsError
 
@@ -97,3 +97,70 @@ def test_plan_drops_the_incomplete_batch_after_all_repeats() -> None:
     given = settings(epochs=3, pseudo_epochs=2, dataset={"batch_size": 8}, optimizer={"accumulate_steps": 2})
     assert plan(given, num_images=20) == (16, 2, 6)
     assert plan(given, num_images=20, world_size=2) == (32, 1, 3)
+
+
+WEIGHTS = InitialNetwork(
+    name="dinov2_vits14_reg.pth", patch_size=14, embed_dim=384, depth=12, num_heads=6, mlp_ratio=3.5, registers=4,
+    layer_scale=1e-5, layer_norm_eps=1e-6,
+)  # fmt: skip
+
+
+def test_without_weights_the_network_is_the_small_one_of_patch_16() -> None:
+    vit = settle(settings(), num_images=1000).settings.vit
+    assert (vit.backbone, vit.patch_size, vit.mlp_ratio, vit.registers) == ("vit-small", 16, 4.0, 0)
+    assert (vit.layer_scale, vit.layer_norm_eps, vit.patch_init) == (0.0, 1e-5, "whitened")
+
+
+def test_auto_values_of_the_network_follow_the_weights_it_starts_from() -> None:
+    settled = settle(settings(init_from="x.pth"), num_images=1000, initial=WEIGHTS)
+    vit = settled.settings.vit.model_dump()
+    assert {key: vit[key] for key in WEIGHTS._asdict() if key != "name"} == {
+        key: value for key, value in WEIGHTS._asdict().items() if key != "name"
+    }
+    assert (vit["backbone"], vit["patch_init"]) == ("vit-small", "random")
+    assert settled.origins["vit.registers"] == "auto: dinov2_vits14_reg.pth"
+    assert settled.settings.augmentation.local_crop_size == 98
+
+
+def test_weights_of_no_named_size_name_none() -> None:
+    settled = settle(settings(init_from="x.pth"), num_images=1000, initial=WEIGHTS._replace(embed_dim=96))
+    assert settled.settings.vit.backbone == "auto"
+    assert "vit.backbone" not in settled.origins
+
+
+@pytest.mark.parametrize(
+    ("vit", "message"),
+    [
+        ({"depth": 6}, "--vit-depth: 6, and the weights in dinov2_vits14_reg.pth have 12; leave it out"),
+        ({"mlp_ratio": 4.0}, "--vit-mlp-ratio: 4.0, and the weights in dinov2_vits14_reg.pth have 3.5; leave it out"),
+        ({"layer_scale": 0.0},
+         "--vit-layer-scale: 0.0, and the weights in dinov2_vits14_reg.pth have one; leave it out"),
+        ({"backbone": "vit-tiny"}, "--backbone: vit-tiny has embed_dim 192, num_heads 3, and the weights in "
+         "dinov2_vits14_reg.pth have embed_dim 384, num_heads 6; leave it out"),
+        ({"patch_init": "whitened"}, "--vit-patch-init: whitened would replace the patch embedding of the weights in "
+         "dinov2_vits14_reg.pth; leave it out"),
+        ({"patch_size": 16}, "--patch-size: 16, and the weights in dinov2_vits14_reg.pth have 14; leave it out, or add "
+         "--init-resample-patch, which resamples their patch kernels"),
+    ],
+)  # fmt: skip
+def test_a_given_value_that_contradicts_the_weights_is_an_error_with_both(vit: dict[str, object], message: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        settle(settings(init_from="x.pth", vit=vit), num_images=1000, initial=WEIGHTS)
+    assert caught.value.problems == (message,)
+
+
+def test_what_the_weights_can_be_adapted_to_may_be_given() -> None:
+    vit = {"patch_size": 16, "registers": 0, "layer_norm_eps": 1e-5, "layer_scale": 0.5, "backbone": "vit-small"}
+    given = settings(init_from="x.pth", init_resample_patch=True, vit=vit)
+    settled = settle(given, num_images=1000, initial=WEIGHTS).settings
+    assert settled.vit.model_dump().items() >= vit.items()
+    assert settled.augmentation.local_crop_size == 96
+
+
+def test_the_image_size_is_measured_in_the_patches_of_the_weights() -> None:
+    with pytest.raises(SettingsError, match="225 is not a multiple of the patch size 14; use 224"):
+        settle(settings(init_from="x.pth", augmentation={"image_size": 225}), num_images=1000, initial=WEIGHTS)
+
+
+def test_none_is_a_random_start() -> None:
+    assert settings(init_from="none").init_from is None

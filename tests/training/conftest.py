@@ -47,7 +47,12 @@ def tiny_trainer() -> Callable[..., Trainer]:
             algorithm, settings.loss, num_prototypes=prototypes, num_patch_prototypes=prototypes
         )
         schedules = build_schedules(settings.optimizer, settings.loss, steps_per_epoch=10, total_steps=40)
-        return Trainer(model, objective, build_optimizer(model.student), schedules, seed=3, clip_grad_norm=3.0)
+        optimizer = build_optimizer(
+            model.student,
+            layer_decay=settings.optimizer.layer_decay,
+            patch_embed_lr_scale=settings.optimizer.patch_embed_lr_scale,
+        )
+        return Trainer(model, objective, optimizer, schedules, seed=3, clip_grad_norm=3.0)
 
     return make
 

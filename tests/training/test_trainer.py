@@ -1,5 +1,6 @@
 """The step: what it changes, what it refuses, and that a resumed one is the same one."""
 
+import copy
 import io
 from collections.abc import Callable
 from typing import Any
@@ -135,3 +136,31 @@ def test_clipping_bounds_the_gradient_and_zero_turns_it_off(
     gradients = [p.grad.norm() for p in trainer.model.student.parameters() if p.grad is not None]
     left = torch.stack(gradients).norm().item()
     assert left == pytest.approx(min(reported, clip or reported), rel=1e-3)
+
+
+def test_a_frozen_backbone_stays_bit_for_bit_while_the_heads_learn_and_then_moves(
+    tiny_trainer: MakeTrainer, random_batch: MakeBatch
+) -> None:
+    trainer = tiny_trainer("ibot", optimizer={"freeze_backbone_epochs": 0.3, "freeze_last_layer_epochs": 0.0})
+    backbone, head = trainer.model.student.backbone, trainer.model.student.head
+    start = {key: value.clone() for key, value in backbone.state_dict().items()}
+    before = head.mlp[0].weight.detach().clone()
+    run(trainer, random_batch, "ibot", range(3))  # 0.3 epochs of 10 steps
+    assert all(torch.equal(value, start[key]) for key, value in backbone.state_dict().items())
+    assert all(torch.equal(v, start[k]) for k, v in trainer.model.teacher.backbone.state_dict().items())
+    assert not torch.equal(head.mlp[0].weight, before)
+    run(trainer, random_batch, "ibot", range(3, 4))
+    assert not torch.equal(backbone.blocks[0].attn.qkv.weight, start["blocks.0.attn.qkv.weight"])
+
+
+@pytest.mark.parametrize("stop", [2, 5, 6])
+def test_a_run_that_resumes_around_the_end_of_the_freeze_is_the_same(
+    tiny_trainer: MakeTrainer, random_batch: MakeBatch, stop: int
+) -> None:
+    options: dict[str, dict[str, object]] = {"optimizer": {"freeze_backbone_epochs": 0.5, "layer_decay": 0.9}}
+    whole, first, second = (tiny_trainer("dino", **options) for _ in range(3))
+    losses = run(whole, random_batch, "dino", range(9))
+    run(first, random_batch, "dino", range(stop))
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    assert run(second, random_batch, "dino", range(stop, 9)) == losses[stop:]
+    assert same(second.state_dict(), whole.state_dict())
