@@ -23,9 +23,10 @@ _HUGGING_FACE = (
     (r"^embeddings\.register_tokens$", "reg_token"),
     (r"^embeddings\.position_embeddings$", "pos_embed"),
     (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
-    (r"^encoder\.layer\.(\d+)\.", r"blocks.\1."),
-    (r"\.attention\.attention\.(query|key|value)\.", r".attn.\1."),
-    (r"\.attention\.output\.dense\.", ".attn.proj."),
+    (r"^(encoder\.layer|layers)\.(\d+)\.", r"blocks.\2."),
+    # as files have them, and as transformers 5 has them in memory
+    (r"\.attention\.(attention\.([qkv])(uery|ey|alue)|([qkv])_proj)\.", r".attn.\2\4."),
+    (r"\.attention\.(output\.dense|o_proj)\.", ".attn.proj."),
     (r"\.intermediate\.dense\.", ".mlp.fc1."),
     (r"(blocks\.\d+)\.output\.dense\.", r"\1.mlp.fc2."),
     (r"\.layernorm_before\.", ".norm1."),
@@ -126,12 +127,18 @@ def recognise(weights: Mapping[str, object]) -> Layout | None:
 
 
 def to_our_names(weights: Weights, layout: Layout, notes: list[str]) -> Weights:
-    """Weights under our names: renamed, separate queries, keys and values joined, tokens in our shapes."""
+    """Weights under our names: renamed, separate queries, keys and values joined, tokens in our shapes.
+
+    Raises:
+        ValueError: two of them have one name with us.
+    """
     renamed: Weights = {}
     for key, value in weights.items():
         name = key
         for pattern, replacement in layout.renames:
             name = re.sub(pattern, replacement, name)
+        if name in renamed:
+            raise ValueError(f"{key} and another of its names both mean {name}")
         renamed[name] = value
     _join_queries_keys_values(renamed)
     _shape_tokens(renamed, notes)
@@ -139,12 +146,12 @@ def to_our_names(weights: Weights, layout: Layout, notes: list[str]) -> Weights:
 
 
 def _join_queries_keys_values(weights: Weights) -> None:
-    """`attn.{query,key,value}` into `attn.qkv`, in place, where all three are there."""
-    for query in [key for key in weights if ".attn.query." in key]:
-        parts = [query.replace(".attn.query.", f".attn.{part}.") for part in ("query", "key", "value")]
+    """`attn.{q,k,v}` into `attn.qkv`, in place, where all three are there."""
+    for query in [key for key in weights if ".attn.q." in key]:
+        parts = [query.replace(".attn.q.", f".attn.{part}.") for part in ("q", "k", "v")]
         if all(part in weights for part in parts):
             joined = torch.cat([weights.pop(part) for part in parts])
-            weights[query.replace(".attn.query.", ".attn.qkv.")] = joined
+            weights[query.replace(".attn.q.", ".attn.qkv.")] = joined
 
 
 def _shape_tokens(weights: Weights, notes: list[str]) -> None:

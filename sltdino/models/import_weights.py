@@ -1,6 +1,7 @@
 """Public weights as our network: DINO, iBOT, DINOv2, timm, Hugging Face, SLT, and what this software wrote."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,13 +80,13 @@ def _import(path: Path, *, strict: bool) -> ImportedBackbone:
 def _own(loaded: LoadedCheckpoint) -> ImportedBackbone:
     settings = stored_settings(loaded)
     groups: dict[str, Weights] = {"backbone": {}, "head": {}, "patch_head": {}}
-    for key, value in loaded.state["teacher"].items():
-        group, _, name = key.partition(".")
-        groups[group][name] = value.float()
     network = _build(Inferred(settings.vit, settings.augmentation.image_size))
     try:
+        for key, value in loaded.state["teacher"].items():
+            group, _, name = key.partition(".")
+            groups[group][name] = value.float()
         network.load_state_dict(groups.pop("backbone"), assign=True)
-    except RuntimeError as error:
+    except (RuntimeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{loaded.path}: its weights do not fit its settings ({error})") from error
     crops, progress = settings.augmentation, loaded.state["progress"]
     return ImportedBackbone(
@@ -102,7 +103,7 @@ def _own(loaded: LoadedCheckpoint) -> ImportedBackbone:
 
 
 def _foreign(file: WeightsFile, *, strict: bool) -> ImportedBackbone:
-    notes = [f"passed over, because it is no data: {name}" for name in file.placeholders]
+    notes = [f"passed over, because it is no data: {_few(file.placeholders)}"] if file.placeholders else []
     found = find_network(file)
     layout = OUR_NAMES if OUR_HEADER in file.header else recognise(found.backbone)
     if layout is None:
@@ -111,7 +112,10 @@ def _foreign(file: WeightsFile, *, strict: bool) -> ImportedBackbone:
     notes += found.notes
     heads = find_heads({**found.beside, **found.backbone})
     notes += heads.notes
-    weights = to_our_names(_backbone_alone(file.path, found, heads.used, notes), layout, notes)
+    try:
+        weights = to_our_names(_backbone_alone(file.path, found, heads.used, notes), layout, notes)
+    except ValueError as error:
+        raise _error(file.path, f"{error}; use another copy of it") from error
     facts = find_facts(file, layout, width=found.width, notes=notes)
     inferred = infer_vit(file.path, weights, layout, facts=facts, notes=notes)
     network = _load(file.path, inferred, weights, layout, strict=strict, notes=notes)
@@ -146,7 +150,8 @@ def _backbone_alone(path: Path, found: FoundNetwork, heads: set[str], notes: lis
             left_out[f"{reason} ({key.rpartition('.')[0]})"] = None
         elif key not in heads:
             kept[key] = value
-    left_out |= {f"{key.partition('.')[0]}, beside the backbone": None for key in found.beside if key not in heads}
+    beside = dict.fromkeys(key.partition(".")[0] for key in found.beside if key not in heads)
+    left_out |= {f"{_few(list(beside))}, beside the backbone": None} if beside else {}
     notes += [f"left out: {what}" for what in left_out]
     return kept
 
@@ -184,7 +189,7 @@ def _load(
     return network
 
 
-def _few(keys: list[str]) -> str:
+def _few(keys: Sequence[str]) -> str:
     more = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
     return f"{', '.join(keys[:_SHOWN])}{more}"
 

@@ -61,6 +61,7 @@ class Trainer:
         torch.manual_seed(fold_in(self.seed, "step", step))
         self.schedules.apply(self.optimizer, step)
         self.optimizer.zero_grad(set_to_none=True)
+        # a function of the step, so that a resumed run freezes and thaws where the uninterrupted one does
         self.model.student.backbone.requires_grad_(step >= self.schedules.frozen_backbone_steps)
 
         losses = []

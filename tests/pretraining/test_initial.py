@@ -1,5 +1,7 @@
 """Runs that start from weights: what they begin with, what they record, and that resuming needs no file."""
 
+import os
+import pickle
 import signal
 from functools import partial
 from pathlib import Path
@@ -115,6 +117,25 @@ def test_heads_that_start_at_random_beside_trained_weights_are_hinted_at(
         reporter = recorder()
         train(name, init_from=str(weights), freeze_backbone_epochs=epochs, reporter=reporter, **FOLLOW)
         assert reporter.said.count(hint) == expected
+
+
+class Payload:
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def __reduce__(self) -> Any:
+        return os.system, (self.command,)
+
+
+def test_a_command_in_the_file_is_not_run_and_its_name_is_recorded(train: Any, weights: Path, tmp_path: Path) -> None:
+    payload, marker = Payload(f"touch {tmp_path / 'fired'}"), tmp_path / "fired"
+    pickle.loads(pickle.dumps(payload))
+    assert marker.exists()  # where pickle reads it
+    marker.unlink()
+    torch.save({**torch.load(weights, weights_only=True), "args": payload}, weights)
+    run = train(init_from=str(weights), **FOLLOW).run_dir
+    assert not marker.exists()
+    assert any("system" in line for line in read_params(run)["initial_weights"]["adapted"])
 
 
 def test_a_missing_file_fails_before_anything_is_written(train: Any, tmp_path: Path) -> None:
