@@ -198,6 +198,10 @@ class VisionTransformer(nn.Module):
         x_BLD = self.norm(x_BLD)
         return Features(x_BLD[:, 0], x_BLD[:, 1 + self.num_registers :])
 
+    def forward_with_patches(self, images: Tensor) -> Features:
+        """`forward_features`, under the name that SLT also gives it."""
+        return self.forward_features(images)
+
     def forward(self, images: Tensor) -> Tensor:
         """The CLS feature `[B, D]`."""
         return self.forward_features(images).cls_BD

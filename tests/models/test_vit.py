@@ -140,3 +140,9 @@ def test_sincos_positions_equal_the_formula() -> None:
     omega = 10_000 ** (-frequency / 2)
     assert positions[row * 3 + column, frequency].item() == pytest.approx(torch.tensor(row * omega).sin().item())
     assert positions[row * 3 + column, 4 + 2 + frequency].item() == pytest.approx(torch.tensor(omega).cos().item())
+
+
+def test_slts_name_for_the_features_gives_the_same() -> None:
+    vit, images = network(), torch.randn(2, 3, 32, 32)
+    for one, other in zip(vit.forward_with_patches(images), vit.forward_features(images), strict=True):
+        assert torch.equal(one, other)
