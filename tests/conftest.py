@@ -3,7 +3,7 @@
 import os
 import shutil
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -110,11 +110,15 @@ def train(tmp_path: Path, train_in: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="session")
-def finished_once(tmp_path_factory: pytest.TempPathFactory, train_in: Callable[..., Any]) -> Path:
-    """A finished run, to read only."""
+def finished_once(tmp_path_factory: pytest.TempPathFactory, train_in: Callable[..., Any]) -> Iterator[Path]:
+    """A finished run, to read only: a test that changes it is found here, and not by one that comes after it."""
     run = tmp_path_factory.mktemp("finished") / "run"
     train_in(run)
-    return run
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    yield run
+    after = {path.name: path.read_bytes() for path in run.iterdir()}
+    assert sorted(before) == sorted(after)
+    assert [name for name in before if before[name] != after[name]] == []
 
 
 @pytest.fixture

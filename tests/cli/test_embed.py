@@ -31,10 +31,10 @@ def test_the_features_of_a_run_are_those_of_its_last_checkpoint(
 
 
 def test_an_export_of_a_run_gives_the_features_of_the_run(
-    run: Any, finished_once: Path, pictures: Path, tmp_path: Path
+    run: Any, finished: Path, pictures: Path, tmp_path: Path
 ) -> None:
-    export(finished_once, format="slt", out=tmp_path / "slt.pt")
-    for source, out in ((finished_once, "run"), (finished_once / "checkpoint_last.pt", "file"), ("slt.pt", "slt")):
+    export(finished, format="slt", out=tmp_path / "slt.pt")
+    for source, out in ((finished, "run"), (finished / "checkpoint_last.pt", "file"), ("slt.pt", "slt")):
         result = run("embed", str(tmp_path / source), str(pictures), "-o", str(tmp_path / out), "--device", "cpu")
         assert result.code == 0, result.err
     of_run, of_file, of_slt = (

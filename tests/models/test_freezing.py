@@ -80,7 +80,7 @@ def frozen_by(freeze: Any, model: nn.Module | None = None) -> set[str]:
         ({"unfreeze": "blocks.0.norm1", "blocks": 1}, block(0) - {"blocks.0.norm1.weight", "blocks.0.norm1.bias"}),
         ({"blocks": 1, "patch_embed": True, "names": "norm.bias"}, block(0) | EMBEDDING | {"norm.bias"}),
     ],
-    ids=repr,
+    ids=lambda value: "" if isinstance(value, set) else repr(value),  # a set has no order of its own
 )
 def test_exactly_what_is_named_is_frozen(freeze: Any, frozen: set[str]) -> None:
     assert frozen_by(freeze) == frozen
@@ -142,7 +142,7 @@ def test_frozen_means_that_nothing_learns() -> None:
         ({"names": ["norm"]}, "no parameter called 'norm'"),
         ({"exclude": ["nothing"]}, "called 'nothing'"),
     ],
-    ids=repr,
+    ids=lambda value: "" if isinstance(value, set) else repr(value),  # a set has no order of its own
 )
 def test_what_means_nothing_is_an_error(freeze: Any, message: str) -> None:
     with pytest.raises(SettingsError, match=message):

@@ -78,9 +78,9 @@ def test_the_same_weights_under_another_normalisation_are_not_equal(foreign: Any
     assert content["equal"] is False
 
 
-def test_a_run_and_its_export_hold_the_same_backbone(finished_once: Path, tmp_path: Path) -> None:
-    export(finished_once, format="slt", out=tmp_path / "slt.pt")
-    content = compare(finished_once, tmp_path / "slt.pt")
+def test_a_run_and_its_export_hold_the_same_backbone(finished: Path, tmp_path: Path) -> None:
+    export(finished, format="slt", out=tmp_path / "slt.pt")
+    content = compare(finished, tmp_path / "slt.pt")
     assert (content["equal"], content["same_backbone"]) == (False, True)
     assert all(key.startswith("head.") for key in content["weights"]["only_a"])
     assert "the same backbone, bit for bit" in render(content)

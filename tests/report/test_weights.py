@@ -102,8 +102,8 @@ def test_a_checkpoint_of_dino_is_not_a_file_for_timm(foreign: Any, tmp_path: Pat
     assert TIMM in takers(describe(save(tmp_path / "w.pth", {"model": weights, "epoch": 3})))
 
 
-def test_an_export_for_slt_is_taken_by_slt(finished_once: Path, tmp_path: Path) -> None:
-    export(finished_once, format="slt", out=tmp_path / "slt.pt")
+def test_an_export_for_slt_is_taken_by_slt(finished: Path, tmp_path: Path) -> None:
+    export(finished, format="slt", out=tmp_path / "slt.pt")
     facts = describe(tmp_path / "slt.pt")
     assert takers(facts) == {SLT, OURS}
     assert facts["metadata"]["backbone"]["embed_dim"] == 16
