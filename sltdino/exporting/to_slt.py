@@ -12,16 +12,11 @@ from torch import Tensor
 
 from sltdino.errors import SettingsError
 from sltdino.exporting.backbone import TrainedBackbone
-from sltdino.exporting.folding import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    float_weights,
-    fold_layer_scale,
-    fold_normalisation,
-)
+from sltdino.exporting.folding import float_weights, fold_layer_scale
 from sltdino.exporting.outputs import ExportReport, NetworkInput, Recipe, said, write_file
 from sltdino.exporting.slt_network import SltNetwork
 from sltdino.exporting.verify import Consumer, Proof, compare_features, load_strictly, other_grids
+from sltdino.models.normalisation import IMAGENET_MEAN, IMAGENET_STD, fold_normalisation
 
 SLT_EPS = 1e-5
 _RENAMES = {"attn.qkv.": "attn.in_proj_", "attn.proj.": "attn.out_proj.", "mlp.fc1.": "mlp.0.", "mlp.fc2.": "mlp.3."}
@@ -64,7 +59,7 @@ def slt_state_dict(backbone: TrainedBackbone) -> dict[str, Tensor]:
         raise SettingsError("--format slt: SLT's network has no register tokens; train with --vit-registers 0 for it")
     weights = float_weights(backbone, without=("mask_token",))
     fold_layer_scale(weights)
-    fold_normalisation(weights, backbone, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    fold_normalisation(weights, fed=(IMAGENET_MEAN, IMAGENET_STD), expected=(backbone.mean, backbone.std))
     return {_renamed(key): value.contiguous() for key, value in weights.items()}
 
 

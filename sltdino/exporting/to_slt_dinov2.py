@@ -24,11 +24,12 @@ from sltdino.exporting.dinov2_network import (
     Dinov2Network,
     sample_positions,
 )
-from sltdino.exporting.folding import IMAGENET_MEAN, IMAGENET_STD, float_weights, fold_normalisation
+from sltdino.exporting.folding import float_weights
 from sltdino.exporting.outputs import ExportReport, write_file
 from sltdino.exporting.reference_block import REFERENCE_EPS
 from sltdino.exporting.to_slt import slt_payload, slt_recipe
 from sltdino.exporting.verify import Consumer, Proof, compare_features, load_strictly, other_grids
+from sltdino.models.normalisation import IMAGENET_MEAN, IMAGENET_STD, fold_normalisation
 
 
 def write(backbone: TrainedBackbone, path: Path) -> ExportReport:
@@ -52,7 +53,7 @@ def write(backbone: TrainedBackbone, path: Path) -> ExportReport:
 def dinov2_state_dict(backbone: TrainedBackbone) -> dict[str, Tensor]:
     """The weights under DINOv2's 175 keys, float32 and contiguous, for input under ImageNet's mean and std."""
     weights = float_weights(backbone)
-    fold_normalisation(weights, backbone, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    fold_normalisation(weights, fed=(IMAGENET_MEAN, IMAGENET_STD), expected=(backbone.mean, backbone.std))
     weights["pos_embed"] = lift_positions(weights["pos_embed"], backbone.network.grid_size)
     for block in range(DEPTH):
         for scale in ("ls1", "ls2"):

@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 from sltdino.core.foreign_weights import WeightsFile
 from sltdino.errors import CheckpointError
-from sltdino.models.import_layouts import Layout, Triple
+from sltdino.models.import_layouts import Layout
+from sltdino.models.normalisation import Triple
 
 OUR_HEADER = "sltdino"
 """Key in the header of the safetensors files that this software writes; its value is JSON."""

@@ -11,10 +11,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-Weights = dict[str, Tensor]
-Triple = tuple[float, float, float]
+from sltdino.models.normalisation import IMAGENET_MEAN, IMAGENET_STD, Triple
 
-IMAGENET: tuple[Triple, Triple] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+Weights = dict[str, Tensor]
+
+IMAGENET: tuple[Triple, Triple] = (IMAGENET_MEAN, IMAGENET_STD)
 HALF: tuple[Triple, Triple] = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 _HUGGING_FACE = (

@@ -16,8 +16,9 @@ from sltdino.errors import CheckpointError
 from sltdino.models.import_architecture import Inferred, check_architecture, infer_vit
 from sltdino.models.import_facts import OUR_HEADER, find_facts
 from sltdino.models.import_heads import find_heads
-from sltdino.models.import_layouts import LEFT_OUT, OUR_NAMES, REFUSED, Layout, Triple, Weights, recognise, to_our_names
+from sltdino.models.import_layouts import LEFT_OUT, OUR_NAMES, REFUSED, Layout, Weights, recognise, to_our_names
 from sltdino.models.import_state_dict import FoundNetwork, find_network
+from sltdino.models.normalisation import Triple
 from sltdino.models.vit import VisionTransformer
 
 OWN = "sltdino-checkpoint"

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from sltdino.models.head import PrototypeHead
 from sltdino.models.import_weights import ImportedBackbone
+from sltdino.models.normalisation import fold_normalisation
 from sltdino.models.student_teacher import StudentTeacher
 from sltdino.models.vit import VisionTransformer
 
@@ -43,8 +44,7 @@ def _fitted(
     """The imported weights in the shapes of `backbone`."""
     source = imported.network
     weights = {key: value.clone() for key, value in source.state_dict().items()}
-    if (tuple(mean), tuple(std)) != (imported.mean, imported.std):
-        feed(weights, fed=(mean, std), expected=(imported.mean, imported.std))
+    if fold_normalisation(weights, fed=(mean, std), expected=(imported.mean, imported.std)):
         notes.append(
             f"patch embedding: rewritten for the run's mean and std, from {_shown(imported.mean)} and "
             f"{_shown(imported.std)}; it computes the same"
@@ -95,22 +95,6 @@ def _start_head(name: str, head: PrototypeHead, weights: dict[str, Tensor]) -> s
 
 def _has_norms(weights: dict[str, Tensor]) -> bool:
     return any(".bn." in key for key in weights)
-
-
-def feed(
-    weights: dict[str, Tensor],
-    *,
-    fed: tuple[Sequence[float], Sequence[float]],
-    expected: tuple[Sequence[float], Sequence[float]],
-) -> None:
-    """Change the patch embedding, in place, to compute from one mean and std what it computed from another, exactly.
-
-    With u = (x - m) / s fed and v = (x - m') / s' expected, v = u·s/s' + (m - m')/s' per channel.
-    """
-    (fed_mean, fed_std), (mean, std) = (torch.tensor(pair, dtype=torch.float64) for pair in (fed, expected))
-    weight, bias = (weights[f"patch_embed.proj.{name}"].double() for name in ("weight", "bias"))
-    weights["patch_embed.proj.bias"] = (bias + torch.einsum("dcij,c->d", weight, (fed_mean - mean) / std)).float()
-    weights["patch_embed.proj.weight"] = (weight * (fed_std / std)[:, None, None]).float()
 
 
 def resample_kernel(kernel: Tensor, side: int) -> Tensor:

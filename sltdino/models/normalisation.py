@@ -3,25 +3,47 @@
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from sltdino.models.vit import VisionTransformer
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+Triple = tuple[float, float, float]
+
+IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
+IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
+"""What both networks of SLT are always fed with, and most public weights expect."""
 
 
-@torch.no_grad()
-def take_imagenet(network: VisionTransformer, mean: Sequence[float], std: Sequence[float]) -> VisionTransformer:
-    """Change the patch embedding so that input under ImageNet's mean and std gives what `mean` and `std` gave.
+def fold_normalisation(
+    weights: dict[str, Tensor],
+    *,
+    fed: tuple[Sequence[float], Sequence[float]],
+    expected: tuple[Sequence[float], Sequence[float]],
+) -> bool:
+    """Change the patch embedding, in place, to compute from one mean and std what it computed from another, exactly.
 
-    With u = (x - m) / s fed and v = (x - m') / s' expected by the weights, v = u·s/s' + (m - m')/s' per channel.
+    With u = (x - m) / s fed and v = (x - m') / s' expected, v = u·s/s' + (m - m')/s' per channel.
+
+    Args:
+        weights: in our names, float32.
+
+    Returns:
+        Whether there was anything to change.
     """
-    if (tuple(mean), tuple(std)) == (IMAGENET_MEAN, IMAGENET_STD):
-        return network
-    weight, bias = network.patch_embed.proj.weight, network.patch_embed.proj.bias
-    assert bias is not None
-    fed_mean, fed_std = torch.tensor((IMAGENET_MEAN, IMAGENET_STD), dtype=torch.float64)
-    own_mean, own_std = torch.tensor((tuple(mean), tuple(std)), dtype=torch.float64)
-    exact = weight.double()
-    bias += torch.einsum("dcij,c->d", exact, (fed_mean - own_mean) / own_std).to(bias)
-    weight.copy_(exact * (fed_std / own_std)[:, None, None])
+    (fed_mean, fed_std), (mean, std) = (
+        torch.tensor(list(map(tuple, pair)), dtype=torch.float64) for pair in (fed, expected)
+    )
+    if torch.equal(fed_mean, mean) and torch.equal(fed_std, std):
+        return False
+    weight, bias = (weights[f"patch_embed.proj.{name}"].double() for name in ("weight", "bias"))
+    weights["patch_embed.proj.bias"] = (bias + torch.einsum("dcij,c->d", weight, (fed_mean - mean) / std)).float()
+    weights["patch_embed.proj.weight"] = (weight * (fed_std / std)[:, None, None]).float()
+    return True
+
+
+def take_imagenet(network: VisionTransformer, mean: Sequence[float], std: Sequence[float]) -> VisionTransformer:
+    """Change the network so that input under ImageNet's mean and std gives what `mean` and `std` gave."""
+    weights = network.state_dict()
+    if fold_normalisation(weights, fed=(IMAGENET_MEAN, IMAGENET_STD), expected=(mean, std)):
+        network.load_state_dict(weights)
     return network
