@@ -1,13 +1,13 @@
 """`sltdino demo-data hands|face DIR`."""
 
-import json
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from sltdino.cli import completion
+from sltdino.core import json_files
+from sltdino.core.machine import MOST_WORKERS, usable_cores
 from sltdino.core.settings_presets import STREAMS
 from sltdino.core.settings_schema import did_you_mean, printable
 from sltdino.errors import SettingsError
@@ -39,8 +39,7 @@ def demo_data(
 
     from sltdino.data import synthetic
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = max(1, min(cores, 8, count // _WORTH_A_PROCESS))
+    workers = max(1, min(usable_cores(), MOST_WORKERS, count // _WORTH_A_PROCESS))
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal or console.is_dumb_terminal) as progress:
         task = progress.add_task("drawing", total=count)
@@ -49,7 +48,7 @@ def demo_data(
             on_drawn=lambda done: progress.update(task, completed=done),
         )  # fmt: skip
     if as_json:
-        typer.echo(json.dumps(drawn._asdict(), indent=2, default=str))
+        typer.echo(json_files.dumps(drawn._asdict(), indent=2))
     else:
         typer.echo(
             f"{drawn.images} images of {len(drawn.labels)} labels in {printable(str(folder))}: "

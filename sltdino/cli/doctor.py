@@ -1,10 +1,11 @@
 """`sltdino doctor`."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from sltdino.core import json_files
 
 
 def doctor(
@@ -28,7 +29,7 @@ def doctor(
 
     found = diagnosis.diagnose(output_dir)
     if as_json:
-        typer.echo(json.dumps(diagnosis.as_json(found), indent=2, allow_nan=False))
+        typer.echo(json_files.dumps(diagnosis.as_json(found), indent=2))
     else:
         typer.echo(diagnosis.render(found))
     if found.exit_code:

@@ -1,7 +1,6 @@
 """`sltdino embed BACKBONE INPUT…`."""
 
 import contextlib
-import os
 import sys
 import time
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from sltdino.core import json_files
+from sltdino.core.machine import MOST_WORKERS, usable_cores
 from sltdino.core.settings_schema import printable
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def embed(
     from sltdino.evaluation.embed import embed as embed_clips
     from sltdino.exporting.backbone import load_trained_backbone
 
-    threads = min(8, os.cpu_count() or 1) if num_workers is None else num_workers
+    threads = min(MOST_WORKERS, usable_cores()) if num_workers is None else num_workers
     options = EmbedOptions(
         tokens=tokens, dtype=dtype, format=target, image_size=image_size,
         batch_size=batch_size, num_workers=threads, device=device,

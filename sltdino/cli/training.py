@@ -1,13 +1,13 @@
 """What `pretrain` and `resume` share: progress on stderr, the run folder or the result as JSON on stdout."""
 
 import contextlib
-import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from sltdino.cli.options import Typed
+from sltdino.core import json_files
 from sltdino.core.settings_schema import printable
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def show(train: "Callable[[Reporter], RunSummary]", typed: Typed, *, as_json: bo
 
     with contextlib.closing(reporter_for_terminal(quiet=typed.quiet, verbose=typed.verbose)) as reporter:
         summary = train(reporter)
-    typer.echo(_json(summary._asdict()) if as_json else printable(str(summary.run_dir)))
+    typer.echo(json_files.dumps(summary._asdict(), indent=2) if as_json else printable(str(summary.run_dir)))
 
 
 def show_dry_run(look: "Callable[[Reporter], DryRun]", typed: Typed, *, as_json: bool) -> None:
@@ -31,10 +31,6 @@ def show_dry_run(look: "Callable[[Reporter], DryRun]", typed: Typed, *, as_json:
 
     with contextlib.closing(reporter_for_terminal(quiet=typed.quiet, verbose=typed.verbose)) as reporter:
         result = look(reporter)
-    typer.echo(_json(preview_facts.facts(result)) if as_json else preview_text.render(result))
+    typer.echo(json_files.dumps(preview_facts.facts(result), indent=2) if as_json else preview_text.render(result))
     for error in result.errors:
         raise error
-
-
-def _json(values: dict[str, Any]) -> str:
-    return json.dumps(values, indent=2, allow_nan=False, default=str)

@@ -1,6 +1,7 @@
 """Files that appear whole or not at all."""
 
 import errno
+import hashlib
 import os
 import secrets
 import shutil
@@ -179,6 +180,16 @@ def second_name(source: Path, target: Path) -> bool:
         with source.open("rb") as old, new_file(target) as new:
             shutil.copyfileobj(old, new, 1 << 20)
         return False
+
+
+def sha256(path: Path) -> str:
+    """The digest of a file's bytes, in hexadecimal.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    with os_errors(path, reading=True), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def same_file(one: Path, other: Path) -> bool:

@@ -20,7 +20,7 @@ Facts = dict[str, Any]
 
 SHARED_MEMORY = Path("/dev/shm")
 MOST_WORKERS = 8
-"""Loader processes that `--num-workers auto` starts, where there are as many cores."""
+"""Processes or threads started where nobody says how many and there are as many cores."""
 
 
 class Limits(NamedTuple):

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sltdino.core.machine import usable_cores
 from sltdino.data.decode import BadImage, count_pixels, decode_loudly, quiet
 from sltdino.data.image_folder import ImageFolder
 from sltdino.errors import ResourceError
@@ -63,7 +64,7 @@ class ImageCache:
             sizes_N2[index] = decoded.shape[:2]
             flat[starts[index] : starts[index + 1]] = decoded.reshape(-1)
 
-        with quiet(), ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes without holding Python's lock
+        with quiet(), ThreadPoolExecutor(usable_cores()) as pool:  # Pillow decodes without holding Python's lock
             list(pool.map(measure, range(len(images))))
             starts = np.concatenate(([0], np.cumsum(lengths)))
             if starts[-1] > max_bytes:

@@ -1,6 +1,5 @@
 """The folder that `embed` writes: a file for each clip, a record of the finished ones, and an index of all."""
 
-import hashlib
 import json
 import os
 import zipfile
@@ -122,7 +121,7 @@ class FeatureFolder:
         place = self.place(clip_file)
         if known is None or known.source != source or not place.is_file():
             return None
-        return known if _sha256(place) == known.sha256 else None
+        return known if files.sha256(place) == known.sha256 else None
 
     def start(self, clip_files: Sequence[str]) -> None:
         """Make the sub-folders of clips that are about to be written, and clear away what a killed call left."""
@@ -137,7 +136,9 @@ class FeatureFolder:
     def add(self, clip_file: str, finished: Finished, arrays: Arrays, names: Sequence[str]) -> Finished:
         """Write a clip; it counts, and survives a kill, once this returns."""
         digests: list[str] = []
-        with files.new_file(self.place(clip_file), before_rename=lambda path: digests.append(_sha256(path))) as file:
+        with files.new_file(
+            self.place(clip_file), before_rename=lambda path: digests.append(files.sha256(path))
+        ) as file:
             FORMATS[self.suffix](file, arrays, names)
         finished = finished._replace(sha256=digests[0])
         self._record.append(finished._asdict())
@@ -200,8 +201,3 @@ def _refused(path: Path, before: Any, now: dict[str, Any]) -> ChangeRefusedError
     ]
     first = f"{path}: holds features of other settings; choose another folder, or replace them with --overwrite"
     return ChangeRefusedError("\n".join([first, *lines]))
-
-
-def _sha256(path: Path) -> str:
-    with files.os_errors(path, reading=True), path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,6 +1,5 @@
 """Exports on the disk: what they may replace, and that each appears whole, with its proof beside it."""
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -10,10 +9,6 @@ from sltdino.errors import SltDinoError
 from sltdino.exporting.backbone import TrainedBackbone
 from sltdino.exporting.output_names import FOLDER_SIDECAR, FOLDER_WEIGHTS, sidecar_of
 from sltdino.exporting.verify import Proof, refused
-
-HEADER_KEY = "sltdino"
-"""Under which a file of our own names holds the metadata, as JSON. In safetensors it stays the only key: several would
-be written in an order that changes."""
 
 
 class ExportReport(NamedTuple):
@@ -122,12 +117,10 @@ def _proven(check: Callable[[Path], Proof], written: Path, format: str) -> Proof
 
 
 def _report(out: Path, recipe: Recipe, proof: Proof, *, weights: Path, num_bytes: int) -> ExportReport:
-    with weights.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     return ExportReport(
         path=out,
         format=recipe.format,
-        sha256=digest,
+        sha256=files.sha256(weights),
         num_bytes=num_bytes,
         load=recipe.load,
         input=recipe.input,

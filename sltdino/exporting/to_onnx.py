@@ -20,8 +20,9 @@ from sltdino.core.settings_base import known
 from sltdino.errors import CheckpointError, SettingsError
 from sltdino.exporting.backbone import TrainedBackbone
 from sltdino.exporting.extras import required
-from sltdino.exporting.outputs import HEADER_KEY, ExportReport, Recipe, network_input, said, write_file
+from sltdino.exporting.outputs import ExportReport, Recipe, network_input, said, write_file
 from sltdino.exporting.verify import Consumer, Proof, compare_features, refused
+from sltdino.models.import_facts import OUR_HEADER
 from sltdino.models.vit import Features, VisionTransformer
 
 INPUT, OUTPUTS = "images", ["cls", "patches"]
@@ -85,7 +86,7 @@ def _onnx_bytes(network: VisionTransformer, metadata: dict[str, Any]) -> bytes:
     assert program is not None
     model = program.model_proto
     entry = model.metadata_props.add()
-    entry.key, entry.value = HEADER_KEY, json_files.dumps(metadata)
+    entry.key, entry.value = OUR_HEADER, json_files.dumps(metadata)
     return bytes(model.SerializeToString())
 
 

@@ -10,8 +10,9 @@ from sltdino.core.settings_network import VitSettings
 from sltdino.exporting.backbone import TrainedBackbone
 from sltdino.exporting.extras import required
 from sltdino.exporting.folding import float_weights
-from sltdino.exporting.outputs import HEADER_KEY, ExportReport, Recipe, network_input, said, write_file
+from sltdino.exporting.outputs import ExportReport, Recipe, network_input, said, write_file
 from sltdino.exporting.verify import Consumer, Proof, compare_features, load_strictly, other_grids
+from sltdino.models.import_facts import OUR_HEADER
 from sltdino.models.vit import VisionTransformer
 
 _SHAPE = {"patch_size", "embed_dim", "depth", "num_heads", "mlp_ratio", "registers", "layer_scale", "layer_norm_eps"}
@@ -26,7 +27,7 @@ def write(backbone: TrainedBackbone, path: Path) -> ExportReport:
     """
     safetensors = required("safetensors.torch", format="safetensors", extra="safetensors")
     given, vit = network_input(backbone), backbone.network.vit.model_dump(include=_SHAPE)
-    header = {HEADER_KEY: json_files.dumps({**said(backbone), "input": given._asdict(), "vit": vit})}
+    header = {OUR_HEADER: json_files.dumps({**said(backbone), "input": given._asdict(), "vit": vit})}
     content = safetensors.save(float_weights(backbone), metadata=header)
     load = f"from safetensors.torch import load_file\n\nstate_dict = load_file({str(path)!r})"
     return write_file(
@@ -41,7 +42,7 @@ def write(backbone: TrainedBackbone, path: Path) -> ExportReport:
 def _check(backbone: TrainedBackbone, path: Path) -> Proof:
     """Build the network from what the header says, and nothing else."""
     with required("safetensors", format="safetensors", extra="safetensors").safe_open(path, "pt") as file:
-        header: dict[str, Any] = json.loads(file.metadata()[HEADER_KEY])
+        header: dict[str, Any] = json.loads(file.metadata()[OUR_HEADER])
         weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # no mapping
     given = header["input"]
     network = VisionTransformer(VitSettings.model_validate(header["vit"]), image_size=given["image_size"]).eval()

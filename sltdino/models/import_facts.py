@@ -9,7 +9,8 @@ from sltdino.models.import_layouts import Layout
 from sltdino.models.normalisation import Triple
 
 OUR_HEADER = "sltdino"
-"""Key in the header of the safetensors files that this software writes; its value is JSON."""
+"""Under which a safetensors or ONNX file of our own names holds the metadata, as JSON. In safetensors it stays the only
+key: several would be written in an order that changes."""
 _PLAIN = (str, int, float, bool, list, dict, type(None))
 
 

@@ -1,10 +1,10 @@
 """The weights a run starts from: read once, at its start; a resumed run has its own."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sltdino.core import files
 from sltdino.core.auto import InitialNetwork
 from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_base import known
@@ -45,9 +45,8 @@ def read_initial(settings: PretrainSettings) -> Initial | None:
         layer_scale=known(vit.layer_scale),
         layer_norm_eps=known(vit.layer_norm_eps),
     )
-    with file.open("rb") as opened:
-        digest = hashlib.file_digest(opened, "sha256").hexdigest()
-    return Initial(imported, network, {"path": str(file.absolute()), "layout": imported.layout, "sha256": digest})
+    record = {"path": str(file.absolute()), "layout": imported.layout, "sha256": files.sha256(file)}
+    return Initial(imported, network, record)
 
 
 def initial_network(settings: PretrainSettings) -> InitialNetwork | None:

@@ -1,6 +1,5 @@
 """What a file of weights is: where it comes from, which network, who can load it, and whether it is sound."""
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -57,7 +56,7 @@ def describe(path: Path) -> dict[str, Any]:
     return {
         "path": str(file.path),
         "bytes": file.path.stat().st_size,
-        "sha256": _sha256(file.path),
+        "sha256": files.sha256(file.path),
         "container": _container(file.path),
         "what": SOURCES[imported.layout] if imported else "weights of no network that sltdino knows",
         "layout": imported.layout if imported else None,
@@ -161,11 +160,6 @@ def _container(path: Path) -> str:
     if head[:2] == b"PK":
         return "torch.save"
     return "torch.save, in the format before PyTorch 1.6" if head[:1] == b"\x80" else "safetensors"
-
-
-def _sha256(path: Path) -> str:
-    with files.os_errors(path, reading=True), path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def render(facts: Mapping[str, Any]) -> str:
