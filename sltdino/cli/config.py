@@ -7,7 +7,8 @@ import typer
 
 from sltdino.cli import completion
 from sltdino.cli.help import PlainCommand, PlainGroup, show_help_without_command
-from sltdino.core import files, json_files
+from sltdino.cli.results import print_json
+from sltdino.core import files
 from sltdino.core.settings_presets import STREAMS
 from sltdino.core.settings_schema import did_you_mean, printable
 from sltdino.core.settings_text import settings_json, settings_template, settings_toml
@@ -49,7 +50,7 @@ def schema() -> None:
     """Print the JSON schema of settings files, with which editors complete and check them."""
     from sltdino.core.settings_json_schema import json_schema
 
-    typer.echo(json_files.dumps(json_schema(), indent=2))
+    print_json(json_schema())
 
 
 @app.command("show", cls=PlainCommand)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from sltdino.cli import completion
-from sltdino.core import json_files
+from sltdino.cli.results import print_json
 from sltdino.core.machine import MOST_WORKERS, usable_cores
 from sltdino.core.settings_presets import STREAMS
 from sltdino.core.settings_schema import did_you_mean, printable
@@ -48,7 +48,7 @@ def demo_data(
             on_drawn=lambda done: progress.update(task, completed=done),
         )  # fmt: skip
     if as_json:
-        typer.echo(json_files.dumps(drawn._asdict(), indent=2))
+        print_json(drawn._asdict())
     else:
         typer.echo(
             f"{drawn.images} images of {len(drawn.labels)} labels in {printable(str(folder))}: "

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sltdino.core import json_files
+from sltdino.cli.results import print_json
 
 
 def doctor(
@@ -29,7 +29,7 @@ def doctor(
 
     found = diagnosis.diagnose(output_dir)
     if as_json:
-        typer.echo(json_files.dumps(diagnosis.as_json(found), indent=2))
+        print_json(diagnosis.as_json(found))
     else:
         typer.echo(diagnosis.render(found))
     if found.exit_code:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from sltdino.core import json_files
+from sltdino.cli.results import print_json
 from sltdino.core.machine import MOST_WORKERS, usable_cores
 from sltdino.core.settings_schema import printable
 
@@ -73,7 +73,10 @@ def embed(
         )
     for line in (*report.notices, *(f"unreadable: {bad['path']}: {bad['reason']}" for bad in report.bad_images)):
         print(printable(line), file=sys.stderr)
-    typer.echo(_as_json(report) if as_json else _as_text(report))
+    if as_json:
+        print_json({**report._asdict(), "counts": report.counts._asdict()})
+    else:
+        typer.echo(_as_text(report))
 
 
 class _Progress:
@@ -101,11 +104,6 @@ class _Progress:
         """What is printed next has a line of its own."""
         if self._is_open:
             print(file=sys.stderr)
-
-
-def _as_json(report: "EmbedReport") -> str:
-    content = {**report._asdict(), "counts": report.counts._asdict()}
-    return json_files.dumps(content, indent=2)
 
 
 def _as_text(report: "EmbedReport") -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from sltdino.cli import completion
-from sltdino.core import json_files
+from sltdino.cli.results import print_json
 from sltdino.core.settings_schema import printable
 from sltdino.errors import SettingsError
 
@@ -62,12 +62,15 @@ def export(
     if list_formats or source is None or out is None:
         rows = {name: row.description for name, row in formats.FORMATS.items()}
         lines = [f"{name:<13}{text}" for name, text in rows.items()]
-        typer.echo(json_files.dumps(rows, indent=2) if as_json else "\n".join(lines))
+        if as_json:
+            print_json(rows)
+        else:
+            typer.echo("\n".join(lines))
         return
     report = formats.export(source, format=target, out=out, which=which, student=student, image_size=image_size)
     if as_json:
         content = {**report._asdict(), "input": report.input._asdict()}
-        typer.echo(json_files.dumps(content, indent=2))
+        print_json(content)
     else:
         typer.echo("\n".join(map(printable, _lines(report))))
 

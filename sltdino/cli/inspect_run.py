@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from sltdino.cli import completion
-from sltdino.core import json_files
+from sltdino.cli.results import print_json
 from sltdino.core.run_files import PARAMS
 from sltdino.core.settings_schema import printable
 from sltdino.errors import CheckpointError
@@ -43,7 +43,7 @@ def inspect(
     """
     content, page = _compared(source, other) if other is not None else _described(source)
     if as_json:
-        typer.echo(json_files.dumps(content, indent=2))
+        print_json(content)
     else:
         typer.echo("\n".join(map(printable, page.split("\n"))))
     if content.get("problem"):

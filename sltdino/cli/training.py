@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from sltdino.cli.options import Typed
-from sltdino.core import json_files
+from sltdino.cli.results import print_json
 from sltdino.core.settings_schema import printable
 
 if TYPE_CHECKING:
@@ -21,7 +21,10 @@ def show(train: "Callable[[Reporter], RunSummary]", typed: Typed, *, as_json: bo
 
     with contextlib.closing(reporter_for_terminal(quiet=typed.quiet, verbose=typed.verbose)) as reporter:
         summary = train(reporter)
-    typer.echo(json_files.dumps(summary._asdict(), indent=2) if as_json else printable(str(summary.run_dir)))
+    if as_json:
+        print_json(summary._asdict())
+    else:
+        typer.echo(printable(str(summary.run_dir)))
 
 
 def show_dry_run(look: "Callable[[Reporter], DryRun]", typed: Typed, *, as_json: bool) -> None:
@@ -31,6 +34,9 @@ def show_dry_run(look: "Callable[[Reporter], DryRun]", typed: Typed, *, as_json:
 
     with contextlib.closing(reporter_for_terminal(quiet=typed.quiet, verbose=typed.verbose)) as reporter:
         result = look(reporter)
-    typer.echo(json_files.dumps(preview_facts.facts(result), indent=2) if as_json else preview_text.render(result))
+    if as_json:
+        print_json(preview_facts.facts(result))
+    else:
+        typer.echo(preview_text.render(result))
     for error in result.errors:
         raise error

@@ -26,7 +26,7 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def dumps(value: object, *, indent: int | None = None) -> str:
+def dumps(value: object, *, indent: int | None = None, ascii_only: bool = False) -> str:
     """`value` as strict JSON. Paths and moments become text, sets sorted lists, and bytes of a file name that are not
     UTF-8 `\\xNN`.
 
@@ -34,7 +34,7 @@ def dumps(value: object, *, indent: int | None = None) -> str:
         ValueError: a number is not finite; the message has its key path.
         TypeError: something is not JSON; the message has its key path.
     """
-    return json.dumps(_plain(value, ""), indent=indent, ensure_ascii=False, allow_nan=False)
+    return json.dumps(_plain(value, ""), indent=indent, ensure_ascii=ascii_only, allow_nan=False)
 
 
 def write(path: Path, value: object) -> None:
