@@ -5,12 +5,13 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
-from sltdino.core.run_files import PARAMS, LoadedCheckpoint, load_checkpoint, read_names, stored_settings
+from sltdino.core.run_files import PARAMS, LoadedCheckpoint, load_checkpoint, read_names
 from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_base import known
 from sltdino.core.settings_network import VitSettings
 from sltdino.errors import CheckpointError, MissingInputError, SettingsError, SltDinoError
 from sltdino.models.import_weights import import_backbone
+from sltdino.models.stored_network import stored_network
 from sltdino.models.vit import VisionTransformer
 
 Which = Literal["last", "best"]
@@ -112,17 +113,10 @@ def at_image_size(backbone: TrainedBackbone, image_size: int) -> TrainedBackbone
 
 
 def _of_checkpoint(checkpoint: LoadedCheckpoint, *, student: bool) -> TrainedBackbone:
-    state = checkpoint.state
-    settings = stored_settings(checkpoint)
-    network = _fresh(settings.vit, settings.augmentation.image_size)
-    prefix = "backbone."
-    stored = state["student" if student else "teacher"]
-    weights = {key.removeprefix(prefix): value for key, value in stored.items() if key.startswith(prefix)}
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        raise CheckpointError(f"{checkpoint.path}: its weights do not fit its settings ({error})") from error
-    return trained_backbone(network, settings, state["progress"], checkpoint=checkpoint.path, student=student)
+    stored = stored_network(checkpoint, "student" if student else "teacher")
+    return trained_backbone(
+        stored.backbone, stored.settings, stored.progress, checkpoint=checkpoint.path, student=student
+    )
 
 
 def _fresh(vit: VitSettings, image_size: int) -> VisionTransformer:

@@ -76,7 +76,8 @@ def _metadata(file: WeightsFile) -> dict[str, Any]:
 
 
 def _has_both(row: Mapping[str, Any]) -> bool:
-    return _triple(row.get("mean")) is not None and _triple(row.get("std")) is not None
+    std = _triple(row.get("std"))
+    return _triple(row.get("mean")) is not None and std is not None and min(std) > 0
 
 
 def _mapping(value: object) -> dict[str, Any]:

@@ -48,6 +48,8 @@ def find_network(file: WeightsFile) -> FoundNetwork:
     tensors = plain_tensors(file.path, {key: value for key, value in named.items() if key not in others})
     backbone = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
     beside = {key.removeprefix(parent): value for key, value in tensors.items() if not key.startswith(prefix)}
+    if not any(token in backbone for token in _CLASS_TOKENS):
+        raise _error(file.path, "its class token is no tensor; use another copy of it")
     if prefix not in ("", "backbone."):
         notes.append(f"names: taken from under {prefix}")
     if others:

@@ -11,7 +11,7 @@ from torch import Tensor
 from sltdino.core import checkpoint, foreign_weights
 from sltdino.core.foreign_weights import WeightsFile
 from sltdino.core.rng import fold_in
-from sltdino.core.run_files import PARAMS, LoadedCheckpoint, load_checkpoint, stored_settings
+from sltdino.core.run_files import PARAMS, LoadedCheckpoint, load_checkpoint
 from sltdino.errors import CheckpointError
 from sltdino.models.import_architecture import Inferred, check_architecture, infer_vit
 from sltdino.models.import_facts import OUR_HEADER, find_facts
@@ -19,6 +19,7 @@ from sltdino.models.import_heads import find_heads
 from sltdino.models.import_layouts import LEFT_OUT, OUR_NAMES, REFUSED, Layout, Weights, recognise, to_our_names
 from sltdino.models.import_state_dict import FoundNetwork, find_network
 from sltdino.models.normalisation import Triple
+from sltdino.models.stored_network import stored_network
 from sltdino.models.vit import VisionTransformer
 
 OWN = "sltdino-checkpoint"
@@ -79,24 +80,15 @@ def _import(path: Path, *, strict: bool) -> ImportedBackbone:
 
 
 def _own(loaded: LoadedCheckpoint) -> ImportedBackbone:
-    settings = stored_settings(loaded)
-    groups: dict[str, Weights] = {"backbone": {}, "head": {}, "patch_head": {}}
-    network = _build(Inferred(settings.vit, settings.augmentation.image_size))
-    try:
-        for key, value in loaded.state["teacher"].items():
-            group, _, name = key.partition(".")
-            groups[group][name] = value.float()
-        network.load_state_dict(groups.pop("backbone"), assign=True)
-    except (RuntimeError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{loaded.path}: its weights do not fit its settings ({error})") from error
-    crops, progress = settings.augmentation, loaded.state["progress"]
+    stored = stored_network(loaded)
+    settings = stored.settings
     return ImportedBackbone(
-        network.eval().requires_grad_(False),
+        stored.backbone.eval().requires_grad_(False),
         OWN,
-        crops.mean,
-        crops.std,
-        {name: head for name, head in groups.items() if head},
-        {"stream": settings.stream, "algorithm": settings.algorithm, "global_step": progress["global_step"]},
+        settings.augmentation.mean,
+        settings.augmentation.std,
+        stored.heads,
+        {"stream": settings.stream, "algorithm": settings.algorithm, "global_step": stored.progress["global_step"]},
         ("taken: the teacher; left out: student, optimizer and centers",),
         weights_only_safe=True,
         source=loaded.path,
