@@ -19,7 +19,7 @@ _DEPTH, _MOST_FOLDERS, _MOST_OFFERED = 3, 300, 50
 _PLAIN = re.compile(r"[\w./+@%,~^=-]+")
 """Names offered: Typer's scripts hand the others to the shell unquoted, which would split or run them."""
 _SETTINGS_FILES = (".toml", ".tml", ".json")
-_CHECKPOINTS = (".pt", ".pth")
+_WEIGHTS = (".pt", ".pth", ".bin", ".safetensors")
 
 
 def streams(incomplete: str) -> list[str]:
@@ -32,9 +32,9 @@ def runs(incomplete: str) -> list[str]:
     return _found(incomplete, lambda _: False)
 
 
-def runs_and_checkpoints(incomplete: str) -> list[str]:
-    """Runs, and checkpoints outside them or in the one that was typed."""
-    return _found(incomplete, lambda name: name.endswith(_CHECKPOINTS))
+def runs_and_weights(incomplete: str) -> list[str]:
+    """Runs, and files of weights outside them or in the one that was typed."""
+    return _found(incomplete, lambda name: name.endswith(_WEIGHTS))
 
 
 def settings_files(incomplete: str) -> list[str]:
@@ -78,6 +78,8 @@ def values_of(leaf: Leaf) -> Callable[[str], list[str]] | None:
     """What completes the value of a setting's flag; None where the shell's file names are best."""
     if leaf.key == "resume_from":
         return lambda incomplete: _starting(incomplete, ("auto", "must")) + runs(incomplete)
+    if leaf.key == "init_from":
+        return lambda incomplete: _starting(incomplete, ("none",)) + runs_and_weights(incomplete)
     if leaf.key == "stream":
         return streams
     return (lambda incomplete: _starting(incomplete, leaf.choices)) if leaf.choices else None

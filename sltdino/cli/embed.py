@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from sltdino.cli import completion
 from sltdino.cli.results import print_json
 from sltdino.core.machine import MOST_WORKERS, usable_cores
 from sltdino.core.settings_schema import printable
@@ -19,7 +20,14 @@ _LINE_SECONDS, _TERMINAL_SECONDS = 10.0, 0.2
 
 
 def embed(
-    backbone: Annotated[Path, typer.Argument(metavar="BACKBONE", help="Run folder, checkpoint or file of weights.")],
+    backbone: Annotated[
+        Path,
+        typer.Argument(
+            metavar="BACKBONE",
+            help="Run folder, checkpoint or file of weights.",
+            autocompletion=completion.runs_and_weights,
+        ),
+    ],
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Folders of crops, searched, and images.")],
     out: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to write.")],
     which: Annotated[

@@ -26,7 +26,7 @@ def export(
         typer.Argument(
             metavar="SOURCE",
             help="Run folder or checkpoint.",
-            autocompletion=completion.runs_and_checkpoints,
+            autocompletion=completion.runs_and_weights,
             readable=False,
         ),
     ] = None,

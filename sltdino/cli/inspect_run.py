@@ -20,7 +20,7 @@ def inspect(
         typer.Argument(
             metavar="RUN|FILE",
             help="Run folder, or any file of weights.",
-            autocompletion=completion.runs_and_checkpoints,
+            autocompletion=completion.runs_and_weights,
             readable=False,
         ),
     ],
@@ -29,7 +29,7 @@ def inspect(
         typer.Argument(
             metavar="OTHER",
             help="A second one: say what differs between the two.",
-            autocompletion=completion.runs_and_checkpoints,
+            autocompletion=completion.runs_and_weights,
             readable=False,
         ),
     ] = None,

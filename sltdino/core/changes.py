@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_base import ChangeClass
-from sltdino.core.settings_schema import BY_FLAT_NAME, BY_KEY, LEAVES, did_you_mean, find_leaf, flatten
+from sltdino.core.settings_schema import BY_FLAT_NAME, BY_KEY, LEAVES, Leaf, did_you_mean, find_leaf, flatten, with_path
 from sltdino.errors import ChangeRefusedError
 
 RUN_CONTROL = frozenset({"resume_from", "overwrite", "output_dir"})
@@ -31,7 +31,7 @@ def compare(stored: PretrainSettings, requested: PretrainSettings) -> list[Chang
         for leaf in LEAVES
         if leaf.key not in RUN_CONTROL
         and new[leaf.key] != "auto"
-        and _plain(old[leaf.key], is_path=leaf.is_path) != _plain(new[leaf.key], is_path=leaf.is_path)
+        and _plain(old[leaf.key], leaf) != _plain(new[leaf.key], leaf)
     ]
 
 
@@ -62,11 +62,11 @@ def _near(name: str) -> str:
     return did_you_mean(name.removeprefix("--").replace("-", "_"), [*BY_FLAT_NAME, *BY_KEY])
 
 
-def _plain(value: Any, *, is_path: bool) -> Any:
+def _plain(value: Any, leaf: Leaf) -> Any:
     """Paths as absolute ones: the same folder named from elsewhere is no change."""
     if isinstance(value, tuple):
-        return tuple(_plain(item, is_path=is_path) for item in value)
-    return os.path.abspath(value) if is_path and isinstance(value, Path | str) else value
+        return tuple(_plain(item, leaf) for item in value)
+    return with_path(leaf, str(value), os.path.abspath) if leaf.is_path and isinstance(value, Path | str) else value
 
 
 def _shown(value: Any) -> str:

@@ -265,7 +265,7 @@ def _exactly(raw: bytes, num_bytes: int) -> bytes:
 
 
 def _is_count(value: object) -> TypeGuard[int]:
-    return type(value) is int and value >= 0
+    return type(value) is int and 0 <= value < 1 << 63  # more does not fit into what torch is given
 
 
 def _is_shape(value: object) -> TypeGuard[tuple[int, ...]]:

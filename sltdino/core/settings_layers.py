@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from sltdino.core.settings_errors import shown, wrong_switch
 from sltdino.core.settings_reader import KeyPath
-from sltdino.core.settings_schema import BY_FLAT_NAME, IN_SECTION, SECTIONS, WORDS_FOR_PATHS, Leaf, did_you_mean
+from sltdino.core.settings_schema import BY_FLAT_NAME, IN_SECTION, SECTIONS, Leaf, did_you_mean, with_path
 
 _MAX_UNKNOWN = 20  # unknown keys reported one by one from one source
 
@@ -88,14 +88,14 @@ def _wrong_path(leaf: Leaf, value: Any) -> str:
 
 def _resolved(leaf: Leaf, value: Any, folder: Path | None) -> Any:
     """Expand `~`, and let a file's relative paths start at its folder. What is no path stays as it is."""
-    if not leaf.is_path or (leaf.key in WORDS_FOR_PATHS and value in WORDS_FOR_PATHS[leaf.key]):
+    if not leaf.is_path:
         return value
     if isinstance(value, list | tuple):
         return [_resolved(leaf, item, folder) for item in value]
     if not isinstance(value, str | Path):
         return value
-    path = (folder or Path()) / os.path.expanduser(value)
-    return path if Path in leaf.types else str(path)
+    path = with_path(leaf, str(value), lambda path: str((folder or Path()) / os.path.expanduser(path)))
+    return Path(path) if Path in leaf.types else path
 
 
 def culprit(leaf: Leaf, given: Given | None) -> str:

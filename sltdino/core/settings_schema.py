@@ -3,7 +3,7 @@
 import difflib
 import re
 import types
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
@@ -18,6 +18,9 @@ _NAMES = {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH", bool: "BOOL"}
 
 WORDS_FOR_PATHS = {"resume_from": ("auto", "must"), "init_from": ("none",)}
 """Options that take a path or one of a few words."""
+FILE_SOURCES = ("file", "local")
+"""Sources of weights whose location is a path: `file::weights.pth`."""
+_SOURCED = re.compile(r"([A-Za-z]+)::(.*)", re.DOTALL)
 
 
 class Leaf(NamedTuple):
@@ -140,6 +143,22 @@ IN_SECTION = {
     for section in dict.fromkeys(SECTIONS.values())
 }
 """For each section, option by each name it has there."""
+
+
+def names_source(text: str) -> bool:
+    """Whether a text begins with `SOURCE::`, so that it is no plain path; a path that does must be given absolute."""
+    return _SOURCED.fullmatch(text) is not None
+
+
+def with_path(leaf: Leaf, value: str, change: Callable[[str], str]) -> str:
+    """`value` with `change` made to the path in it; what names no path of this machine is left as it is."""
+    if not leaf.is_path or value in WORDS_FOR_PATHS.get(leaf.key, ()):
+        return value
+    sourced = _SOURCED.fullmatch(value) if leaf.key == "init_from" else None
+    if sourced is None:
+        return change(value)
+    source, location = sourced.groups()
+    return f"{source}::{change(location)}" if location and source.lower() in FILE_SOURCES else value
 
 
 def find_leaf(name: str) -> Leaf | None:

@@ -11,7 +11,17 @@ from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_files import LoadedSettings
 from sltdino.core.settings_presets import STREAMS
 from sltdino.core.settings_reader import JSON_COMMENT
-from sltdino.core.settings_schema import BY_KEY, LEAVES, WORDS_FOR_PATHS, Leaf, flatten, nest, preset, printable
+from sltdino.core.settings_schema import (
+    BY_KEY,
+    LEAVES,
+    WORDS_FOR_PATHS,
+    Leaf,
+    flatten,
+    nest,
+    preset,
+    printable,
+    with_path,
+)
 from sltdino.errors import SettingsError
 
 _COMMENT_COLUMN = 44
@@ -103,9 +113,9 @@ def _values(settings: PretrainSettings) -> dict[str, Any]:
 def _plain(value: Any, *, path_of: Leaf | None = None) -> Any:
     if isinstance(value, tuple):
         return [_plain(item, path_of=path_of) for item in value]
-    if path_of is None or not path_of.is_path or value in (None, "auto", "must"):
+    if path_of is None or not path_of.is_path or value is None:
         return value
-    absolute = os.path.abspath(value)
+    absolute = with_path(path_of, str(value), os.path.abspath)
     try:
         absolute.encode()
     except UnicodeEncodeError:

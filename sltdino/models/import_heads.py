@@ -75,6 +75,13 @@ def _head(layers: Mapping[str, Tensor], last: str) -> dict[str, Tensor]:
 
 
 def _prototypes(layers: Mapping[str, Tensor], last: str) -> Tensor:
+    prototypes = _directions(layers, last)
+    if prototypes.dim() != 2:
+        raise ValueError(f"its prototypes are no matrix, but of the shape {list(prototypes.shape)}")
+    return prototypes
+
+
+def _directions(layers: Mapping[str, Tensor], last: str) -> Tensor:
     if "prototypes.weight" in layers:
         return layers["prototypes.weight"]
     for gain, direction in _WEIGHT_NORM:

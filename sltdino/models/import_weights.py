@@ -107,7 +107,7 @@ def _foreign(file: WeightsFile, *, strict: bool) -> ImportedBackbone:
     notes += heads.notes
     try:
         weights = to_our_names(_backbone_alone(file.path, found, heads.used, notes), layout, notes)
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:  # torch's, where shapes do not go together
         raise _error(file.path, f"{error}; use another copy of it") from error
     facts = find_facts(file, layout, width=found.width, notes=notes)
     inferred = infer_vit(file.path, weights, layout, facts=facts, notes=notes)

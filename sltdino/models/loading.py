@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from sltdino.core import files
-from sltdino.core.settings_schema import printable
+from sltdino.core.settings_schema import names_source, printable
 from sltdino.errors import CheckpointError, SettingsError
 from sltdino.models import library_backbones
 from sltdino.models.backbone_specs import BackboneSource, parse_mapping, parse_spec
@@ -109,6 +109,29 @@ def load_backbone(
     return made if map_location is None else made.to(map_location)
 
 
+def import_named(text: str) -> ImportedBackbone:
+    """Read the weights that a path, `file::PATH[:MODEL]` or `hf::REPO[:FILE[:MODEL]]` names, as they are.
+
+    torchhub and torchvision are refused: they build a network, of which no file would be on record.
+
+    Raises:
+        SettingsError: it names another source, or its library is not installed.
+        SltDinoError: otherwise as `import_backbone`.
+    """
+    if not names_source(text):
+        return _import(Path(text), "", strict=True)
+    source = parse_spec(text)
+    match source.kind:
+        case "file":
+            return _import(Path(os.path.expanduser(source.location)), source.model, strict=True)
+        case "hf":
+            return _import(library_backbones.download_from_hugging_face(source), source.model, strict=True)
+    raise SettingsError(
+        f"{printable(text)}: {source.kind} builds a network and names no file of weights; name the file, as in "
+        "file::PATH or hf::REPO:FILE (torch.hub keeps what it fetched in ~/.cache/torch/hub/checkpoints)"
+    )
+
+
 def _load(source: BackboneSource, *, trust_repo: bool, strict: bool) -> nn.Module:
     match source.kind:
         case "file":
@@ -122,6 +145,12 @@ def _load(source: BackboneSource, *, trust_repo: bool, strict: bool) -> nn.Modul
 
 
 def _from_file(path: Path, model: str, *, strict: bool) -> VisionTransformer:
+    imported = _import(path, model, strict=strict)
+    _tell(path, imported, everything=not strict)
+    return _trainable(take_imagenet(imported.network, imported.mean, imported.std))
+
+
+def _import(path: Path, model: str, *, strict: bool) -> ImportedBackbone:
     with files.os_errors(path, reading=True):
         imported = import_backbone(path, architecture=model.lower() or None, strict=strict)
     if model.lower() in SLT_ARCHITECTURES and imported.layout != "slt":
@@ -130,8 +159,7 @@ def _from_file(path: Path, model: str, *, strict: bool) -> VisionTransformer:
             "name; leave the name out to load it here",
             code="E-WEIGHTS",
         )
-    _tell(path, imported, everything=not strict)
-    return _trainable(take_imagenet(imported.network, imported.mean, imported.std))
+    return imported
 
 
 def _trainable(network: VisionTransformer) -> VisionTransformer:

@@ -1,14 +1,14 @@
 """The weights a run starts from: read once, at its start; a resumed run has its own."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from sltdino.core import files
 from sltdino.core.auto import InitialNetwork
 from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_base import known
-from sltdino.models.import_weights import ImportedBackbone, import_backbone
+from sltdino.models.import_weights import ImportedBackbone
+from sltdino.models.loading import import_named
 from sltdino.pretraining.progress import Reporter
 
 GOT_WORSE = "try a lower --learning-rate, --layer-decay 0.9 or fewer epochs"
@@ -28,11 +28,11 @@ def read_initial(settings: PretrainSettings) -> Initial | None:
     """What `--init-from` names; None to start at random.
 
     Raises:
-        SltDinoError: as `import_backbone`.
+        SltDinoError: as `models.loading.import_named`.
     """
     if settings.init_from is None:
         return None
-    imported = _import(settings.init_from)
+    imported = import_named(settings.init_from)
     vit, file = imported.network.vit, imported.source
     network = InitialNetwork(
         name=file.name,
@@ -53,7 +53,7 @@ def initial_network(settings: PretrainSettings) -> InitialNetwork | None:
     """The network of what `--init-from` names, which `auto` values follow; None for a random start.
 
     Raises:
-        SltDinoError: as `import_backbone`.
+        SltDinoError: as `models.loading.import_named`.
     """
     initial = read_initial(settings)
     return None if initial is None else initial.network
@@ -74,8 +74,3 @@ def say_adapted(settings: PretrainSettings, adapted: Sequence[str], reporter: Re
     fresh_head = any(line.startswith("head: starts at random") for line in adapted)
     if fresh_head and not settings.optimizer.freeze_backbone_epochs:
         reporter.say("hint: --freeze-backbone-epochs 1 lets the heads settle before the trained weights move")
-
-
-def _import(asked: str) -> ImportedBackbone:
-    """The one place that knows what `--init-from` may be: so far, a path."""
-    return import_backbone(Path(asked))

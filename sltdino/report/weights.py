@@ -66,9 +66,7 @@ def describe(path: Path) -> dict[str, Any]:
         **_tensors(file),
         "network": network_facts(imported.network) if imported else None,
         "normalisation": {"mean": list(imported.mean), "std": list(imported.std)} if imported else None,
-        "heads": {name: list(head["prototypes.weight"].shape) for name, head in imported.heads.items()}
-        if imported
-        else {},
+        "heads": _heads(imported.heads) if imported else {},
         "checkpoint": _checkpoint(file.content) if imported and imported.layout == OWN else None,
         "loaders": [loader._asdict() for loader in loaders(file, imported)] if imported else [],
         "metadata": data(imported.metadata) if imported else {},
@@ -138,6 +136,12 @@ def _tensors(file: WeightsFile) -> dict[str, Any]:
     }
 
 
+def _heads(heads: Mapping[str, Mapping[str, Tensor]]) -> dict[str, list[int]]:
+    """Number and width of the prototypes of each head that has some, which a forged checkpoint may lack."""
+    found = {name: head.get("prototypes.weight") for name, head in heads.items()}
+    return {name: list(matrix.shape) for name, matrix in found.items() if matrix is not None and matrix.dim() == 2}
+
+
 def _non_finite(tensor: Tensor) -> int:
     """How many values are not finite; none is looked at where a few bytes pose as a large tensor, which is refused."""
     if tensor.layout != torch.strided or tensor.is_quantized or not (tensor.is_floating_point() or tensor.is_complex()):
@@ -190,7 +194,7 @@ def render(facts: Mapping[str, Any]) -> str:
 def _checkpoint_text(facts: Mapping[str, Any] | None) -> str:
     if facts is None:
         return ""
-    best = facts["best"] or {}
+    best = facts["best"] if isinstance(facts["best"], dict) else {}
     was = f"; best so far: {best.get('metric')} {best.get('value')} in epoch {best.get('epoch')}" if best else ""
     return (
         f"{facts['algorithm']} on {facts['stream']}: step {facts['global_step']} of {facts['total_steps']}, "

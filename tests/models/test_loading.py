@@ -18,6 +18,7 @@ from sltdino.errors import CheckpointError, MissingInputError, SettingsError, St
 from sltdino.exporting.backbone import load_trained_backbone
 from sltdino.models import MultiStreamEncoder, load_backbone, load_dinov2_backbone
 from sltdino.models.freezing import is_frozen
+from sltdino.models.loading import import_named
 from sltdino.models.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from sltdino.models.vit import VisionTransformer
 
@@ -368,6 +369,17 @@ def test_hugging_face_gives_pytorch_model_bin_where_there_is_no_safetensors(publ
     assert torch.equal(load_backbone(mapping)(IMAGES), named(IMAGES))
     with pytest.raises(CheckpointError, match="not a dinov2_vits14"):
         load_dinov2_backbone("hf::lab/hands::dinov2_vits14")
+
+
+def test_a_run_can_start_from_hugging_face_with_the_mean_and_std_of_its_weights(publish: Any, foreign: Any) -> None:
+    snapshot = publish("lab/hands")
+    torch.save(foreign.weights("hf_dinov2"), snapshot / "pytorch_model.bin")
+    (snapshot / "preprocessor_config.json").write_text('{"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}')
+    imported = import_named("hf::lab/hands")
+    assert (imported.mean, imported.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    assert imported.source.samefile(snapshot / "pytorch_model.bin")
+    fed = load_dinov2_backbone("hf::lab/hands")(IMAGES)
+    torch.testing.assert_close(fed, imported.network(normalised(imported.mean, imported.std)), rtol=1e-4, atol=1e-4)
 
 
 def test_a_repository_or_file_that_is_not_to_be_had_is_named(publish: Any) -> None:

@@ -11,8 +11,10 @@ import pytest
 import torch
 
 from sltdino import load_settings
+from sltdino.core.changes import compare
 from sltdino.core.run_files import load_checkpoint, read_params, read_status
-from sltdino.errors import ChangeRefusedError, MissingInputError, SettingsError, StoppedError
+from sltdino.core.settings_text import settings_toml
+from sltdino.errors import ChangeRefusedError, CheckpointError, MissingInputError, SettingsError, StoppedError
 from sltdino.models.import_weights import import_backbone
 from sltdino.pretraining import resume
 from sltdino.report.summary import render, summarize
@@ -152,11 +154,48 @@ def test_a_patch_size_of_its_own_needs_to_be_asked_for(train: Any, weights: Path
     assert teacher(run)["backbone.patch_embed.proj.weight"].shape[-1] == 4
 
 
-def test_a_path_in_a_file_of_settings_is_relative_to_it_and_none_on_the_command_line_wins(tmp_path: Path) -> None:
-    (tmp_path / "run.toml").write_text('train_dir = "crops"\ninit_from = "weights/dino.pth"\n')
+@pytest.mark.parametrize("source", ["", "file::", "local::"])
+def test_a_path_in_a_file_of_settings_is_relative_to_it_and_none_on_the_command_line_wins(
+    tmp_path: Path, source: str
+) -> None:
+    (tmp_path / "run.toml").write_text(f'train_dir = "crops"\ninit_from = "{source}weights/dino.pth"\n')
     read = partial(load_settings, "hands", files=[tmp_path / "run.toml"])
-    assert read().settings.init_from == str(tmp_path / "weights" / "dino.pth")
+    assert read().settings.init_from == f"{source}{tmp_path / 'weights' / 'dino.pth'}"
     assert read(flags={"init_from": "none"}).settings.init_from is None
+
+
+@pytest.mark.parametrize("named", ["hf::lab/hands", "HF::lab/hands:b.pt:dinov2_vits14", "torchhub::a/b:c"])
+def test_weights_that_lie_elsewhere_are_no_path(tmp_path: Path, named: str) -> None:
+    (tmp_path / "run.toml").write_text(f'train_dir = "crops"\ninit_from = "{named}"\n')
+    loaded = load_settings("hands", files=[tmp_path / "run.toml"])
+    assert loaded.settings.init_from == named
+    assert f'init_from = "{named}"' in settings_toml(loaded)
+
+
+def test_the_same_weights_named_from_elsewhere_are_no_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    one, other, third = (
+        load_settings("hands", flags={"train_dir": ["crops"], "init_from": f"file::{name}"}).settings
+        for name in ("dino.pth", tmp_path / "dino.pth", "other.pth")
+    )
+    assert compare(one, other) == []
+    assert [change.key for change in compare(one, third)] == ["init_from"]
+
+
+def test_a_file_and_the_architecture_it_must_have_can_be_named(train: Any, weights: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="not a dinov2_vits14"):
+        train("run", init_from=f"file::{weights}:dinov2_vits14", **FOLLOW)
+    run = train("run", init_from=f"file::{weights}", **FOLLOW).run_dir
+    assert read_params(run)["initial_weights"]["path"] == str(weights)
+
+
+@pytest.mark.parametrize("named", ["torchhub::dinov2_vits14", "torchvision::vit_b_16", "zip::a.pth", "hf::"])
+def test_what_names_no_file_of_weights_is_refused_before_anything_is_written(
+    train: Any, tmp_path: Path, named: str
+) -> None:
+    with pytest.raises(SettingsError, match=named):
+        train("run", init_from=named, **FOLLOW)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_random_start_is_recorded_as_no_weights(train: Any) -> None:
