@@ -36,7 +36,7 @@ from sltdino.data.kernels import apply_crops, one_thread
 from sltdino.errors import DataError, MissingInputError, RunFolderError, SettingsError
 from sltdino.exporting.backbone import TrainedBackbone, network_shape
 from sltdino.exporting.formats import write_backbone
-from sltdino.models.vit import Features, VisionTransformer
+from sltdino.models.vit import VisionTransformer
 
 __all__ = [
     "AugmentationConfig",
@@ -182,12 +182,8 @@ class BackboneConfig:
 _DEFAULTS = BackboneConfig()
 
 
-class ViTBackbone(VisionTransformer):
-    """The package's ViT, with a method that old training loops call."""
-
-    def forward_with_patches(self, images: Tensor) -> Features:
-        """CLS `[B, D]` and patch tokens `[B, N, D]` of normalised `images` `[B, 3, H, W]`."""
-        return self.forward_features(images)
+ViTBackbone = VisionTransformer
+"""Its name in the old scripts."""
 
 
 def build_vit_backbone(config: BackboneConfig) -> ViTBackbone:

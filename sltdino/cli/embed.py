@@ -16,18 +16,19 @@ from sltdino.core.settings_schema import printable
 if TYPE_CHECKING:
     from sltdino.evaluation.embed import EmbedReport
 
+_Backbone = Annotated[
+    Path,
+    typer.Argument(
+        metavar="BACKBONE",
+        help="Run folder, checkpoint or file of weights.",
+        autocompletion=completion.runs_and_weights,
+    ),
+]
 _LINE_SECONDS, _TERMINAL_SECONDS = 10.0, 0.2
 
 
 def embed(
-    backbone: Annotated[
-        Path,
-        typer.Argument(
-            metavar="BACKBONE",
-            help="Run folder, checkpoint or file of weights.",
-            autocompletion=completion.runs_and_weights,
-        ),
-    ],
+    backbone: _Backbone,
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Folders of crops, searched, and images.")],
     out: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to write.")],
     which: Annotated[

@@ -11,8 +11,6 @@ from sltdino.core.run_files import PARAMS
 from sltdino.core.settings_schema import printable
 from sltdino.errors import CheckpointError
 
-_WEIGHTS = ("config.json", "model.safetensors", "pytorch_model.bin")
-
 
 def inspect(
     source: Annotated[
@@ -51,7 +49,9 @@ def inspect(
 
 
 def _described(source: Path) -> tuple[dict[str, Any], str]:
-    holds_weights = any((source / name).is_file() for name in _WEIGHTS)
+    from sltdino.core.foreign_weights import WEIGHTS_OF_FOLDER
+
+    holds_weights = any((source / name).is_file() for name in ("config.json", *WEIGHTS_OF_FOLDER))
     if source.is_dir() and ((source / PARAMS).exists() or not holds_weights):
         from sltdino.report import summary
 

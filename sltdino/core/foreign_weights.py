@@ -12,7 +12,8 @@ from torch import Tensor
 from sltdino.core import checkpoint, files, json_files, restricted_pickle
 from sltdino.errors import CheckpointError, MissingInputError
 
-_WEIGHTS_OF_FOLDER = ("model.safetensors", "pytorch_model.bin")
+WEIGHTS_OF_FOLDER = ("model.safetensors", "pytorch_model.bin")
+"""Names of the weights in a folder or repository of Hugging Face, in the order in which they are looked for."""
 _LARGEST_HEADER_TEXT = 1 << 20
 
 
@@ -96,11 +97,11 @@ def _file_of(path: Path) -> Path:
         return path
     if not path.is_dir():
         raise MissingInputError(f"{path}: there is no such file or folder; check the path")
-    found = [path / name for name in _WEIGHTS_OF_FOLDER if (path / name).is_file()]
+    found = [path / name for name in WEIGHTS_OF_FOLDER if (path / name).is_file()]
     if not found:
         several = " (weights in several files are not read)" if any(path.glob("*.index.json")) else ""
         raise MissingInputError(
-            f"{path}: holds neither {' nor '.join(_WEIGHTS_OF_FOLDER)}{several}; name the file of weights"
+            f"{path}: holds neither {' nor '.join(WEIGHTS_OF_FOLDER)}{several}; name the file of weights"
         )
     return found[0]
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from sltdino.core.signals import ignore_stop_signals
 from sltdino.data.batches import BatchBuilder, LoadedBatch
 from sltdino.errors import ResourceError, SltDinoError
 
@@ -140,10 +141,8 @@ def _as_it_is(item: Any) -> Any:
     return item
 
 
-def _start_worker(number: int) -> None:
-    # the main process answers signals to the group at its next step; it still needs the workers then
-    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
-        signal.signal(name, signal.SIG_IGN)
+def _start_worker(_number: int) -> None:
+    ignore_stop_signals()  # the main process answers them at its next step, and needs the workers until then
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     torch.set_num_threads(1)
 

@@ -79,8 +79,7 @@ def light(frame: Frame) -> Light:
 def room(frame: Frame, *, size: int, chest: bool) -> Floats:
     """The plain wall of a studio, perhaps behind the signer's chest: `[size, size, 3]` in 0..1.
 
-    Plain, as in most recordings of sign languages: clutter, like any slope of the light, tells one image from all
-    others, and a small network learns that before it learns hands.
+    Plain and evenly lit, so that nothing in it is of one image alone.
     """
     rng, seen = frame.of_pool("room", _NUM_ROOMS), frame.of_frame("room")
     picture = Image.new("RGB", (56, 56), byte_color(np.clip(rng.uniform(0.15, 0.9) + rng.normal(0, 0.04, 3), 0, 1)))

@@ -41,7 +41,7 @@ def find_network(file: WeightsFile) -> FoundNetwork:
     notes: list[str] = []
     state_dict = _state_dict(file.path, file.content, (), notes)
     named = {_unwrapped(str(key)): value for key, value in state_dict.items()}
-    prefix = _prefix(file.path, named, notes)
+    prefix = _prefix(file.path, named)
     # the heads stand beside `backbone.`; the other networks of the file do not belong to them
     parent = prefix.removesuffix("backbone.")
     others = {key for key in named if not key.startswith(parent)}
@@ -84,7 +84,7 @@ def _unwrapped(key: str) -> str:
     return key
 
 
-def _prefix(path: Path, named: Mapping[str, Any], notes: list[str]) -> str:
+def _prefix(path: Path, named: Mapping[str, Any]) -> str:
     """What stands before the names of the backbone."""
     found: dict[str, None] = {}
     for token in _CLASS_TOKENS:

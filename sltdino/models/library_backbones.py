@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sltdino.core.foreign_weights import WEIGHTS_OF_FOLDER
 from sltdino.core.settings_network import VitSettings
 from sltdino.core.settings_schema import printable
 from sltdino.errors import CheckpointError, MissingInputError, SettingsError
@@ -15,8 +16,6 @@ from sltdino.models.backbone_specs import BackboneSource
 from sltdino.models.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from sltdino.models.vit import VisionTransformer
 
-_HF_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-"""Names of the weights in a repository that is asked for no file, in the order in which they are looked for."""
 _HF_FACTS = ("config.json", "preprocessor_config.json")
 _TORCHVISION_NAMES = (
     (r"^class_token$", "cls_token"),
@@ -57,7 +56,7 @@ def download_from_hugging_face(source: BackboneSource) -> Path:
             pass
         return None
 
-    wanted = (source.file,) if source.file else _HF_WEIGHTS
+    wanted = (source.file,) if source.file else WEIGHTS_OF_FOLDER
     try:
         weights = next(filter(None, map(fetch, wanted)), None)
         if weights is not None:

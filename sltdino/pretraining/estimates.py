@@ -112,7 +112,6 @@ def estimate_memory(
     (`models.cost`); buffers of the matrix products and fragmentation are left out. Peaks measured on the CPU were 6 to
     11 % higher, for ViT-S/16 at 224 px (DINO, batches of 8 and 32; iBOT, 16) and for width 128 at 64 px (32).
 
-
     Args:
         batch_size: that of the settings, or another one that is thought of.
         image_bytes: of an image once decoded, for `dataset.cache`.

@@ -12,7 +12,7 @@ from sltdino.models.loading import import_named
 from sltdino.pretraining.progress import Reporter
 
 GOT_WORSE = "try a lower --learning-rate, --layer-decay 0.9 or fewer epochs"
-"""What helps where continued training made features worse, as it often does."""
+"""What may help where continued training made features worse."""
 
 
 class Initial(NamedTuple):

@@ -1,10 +1,11 @@
 """Which programs take a file of weights as it is, and why the others do not."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from sltdino.core.foreign_weights import WeightsFile
+from sltdino.core.foreign_weights import WEIGHTS_OF_FOLDER, WeightsFile
 from sltdino.core.settings_base import known
+from sltdino.exporting.backbone import network_shape
 from sltdino.models.import_weights import ImportedBackbone
 
 _SLT_KEYS = ("image_size", "patch_size", "embed_dim", "depth", "num_heads", "mlp_ratio")
@@ -45,7 +46,7 @@ def _slt(file: WeightsFile, imported: ImportedBackbone) -> str:
     if not file.weights_only_safe:
         return "it holds objects, which SLT's reader refuses"
     said = imported.metadata.get("backbone")
-    have = _shape(imported)
+    have = network_shape(imported.network)
     if not isinstance(said, dict) or {key: said.get(key) for key in _SLT_KEYS} != have:
         return "its metadata.backbone is missing, or not that of its weights"
     return ""
@@ -54,7 +55,7 @@ def _slt(file: WeightsFile, imported: ImportedBackbone) -> str:
 def _slt_dinov2(file: WeightsFile, imported: ImportedBackbone) -> str:
     if imported.layout != "dinov2":
         return "its names are not those of DINOv2's ViT-S/14"
-    have = {**_shape(imported), "registers": known(imported.network.vit.registers)}
+    have = {**network_shape(imported.network), "registers": known(imported.network.vit.registers)}
     wrong = [f"{key} {have[key]}" for key, value in _VITS14.items() if have[key] != value]
     if wrong:
         return f"not a ViT-S/14: {', '.join(wrong)}"
@@ -78,8 +79,8 @@ def _transformers(file: WeightsFile, imported: ImportedBackbone) -> str:
         return "its names are not those of transformers"
     if "model_type" not in file.config:
         return "there is no config.json with a model_type beside it"
-    if file.path.name not in ("model.safetensors", "pytorch_model.bin"):
-        return "from_pretrained looks for model.safetensors or pytorch_model.bin"
+    if file.path.name not in WEIGHTS_OF_FOLDER:
+        return f"from_pretrained looks for {' or '.join(WEIGHTS_OF_FOLDER)}"
     return ""
 
 
@@ -87,15 +88,3 @@ def _is_bare(file: WeightsFile) -> bool:
     """Whether the names stand without a prefix at the top, or where every reader looks."""
     places = (file.content, file.content.get("state_dict"), file.content.get("model"))
     return any(isinstance(place, Mapping) and "cls_token" in place for place in places)
-
-
-def _shape(imported: ImportedBackbone) -> dict[str, Any]:
-    vit = imported.network.vit
-    return {
-        "image_size": imported.network.image_size,
-        "patch_size": known(vit.patch_size),
-        "embed_dim": known(vit.embed_dim),
-        "depth": known(vit.depth),
-        "num_heads": known(vit.num_heads),
-        "mlp_ratio": known(vit.mlp_ratio),
-    }

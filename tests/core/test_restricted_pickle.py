@@ -152,6 +152,7 @@ TENSORS = {
     "larger than its numbers": ((0, (1 << 40, 4), (0, 1)), "refers to 4"),
     "behind the end": ((9, (4,), (1,)), "of the 52 bytes"),
     "of a negative size": ((0, (-4,), (1,)), "damaged"),
+    "with a stride beyond 64 bits": ((0, (1,), (1 << 64,)), "damaged"),
     "with a stride too few": ((0, (2, 2), (1,)), "shorter|damaged"),
 }
 

@@ -347,6 +347,7 @@ REFUSED = {
     "another width inside": (lambda w: changed(w, blocks__1__attn__proj__weight=torch.zeros(32, 32)), r"is \[32, 32\]"),
     "another network": (lambda w: {"conv1.weight": torch.zeros(8, 3, 7, 7)}, "no vision transformer.*conv1.weight"),
     "no weights": (lambda w: {"epoch": 3, "lr": 0.1}, "no weights: only epoch, lr"),
+    "a class token that is text": (lambda w: {**w, "cls_token": "x"}, "class token is no tensor"),
     "not finite": (lambda w: changed(w, norm__bias=torch.full((64,), float("inf"))), "norm.bias is not finite"),
 }  # fmt: skip
 
@@ -356,6 +357,19 @@ def test_what_ours_cannot_be_is_refused_with_its_reason(tmp_path, foreign, chang
     path = save(tmp_path / "a.pth", change(foreign.weights("dino", width=64)))
     with pytest.raises(CheckpointError, match=rf"a\.pth: .*{reason}"):
         import_backbone(path)
+
+
+def test_queries_and_keys_that_do_not_go_together_are_refused(tmp_path, foreign):
+    weights = changed(foreign.weights("hf_dinov2"), **{
+        "encoder__layer__0__attention__attention__key__weight": torch.zeros(5, 5)})  # fmt: skip
+    with pytest.raises(CheckpointError, match=r"a\.pth: Sizes of tensors must match.*use another copy"):
+        import_backbone(save(tmp_path / "a.pth", weights))
+
+
+def test_a_std_of_zero_is_not_believed(tmp_path, foreign):
+    path = save(tmp_path / "timm.pth", foreign.weights("timm", width=64))
+    (tmp_path / "config.json").write_text(json.dumps({"pretrained_cfg": {"mean": [0, 0, 0], "std": [0, 1, 1]}}))
+    assert import_backbone(path).std == (0.5, 0.5, 0.5)
 
 
 def test_heads_that_nothing_tells_are_not_guessed(tmp_path, foreign):
