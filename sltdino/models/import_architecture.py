@@ -12,7 +12,8 @@ from sltdino.errors import CheckpointError, SettingsError
 from sltdino.models.import_facts import Facts
 from sltdino.models.import_layouts import Layout
 
-_HEADS_OF_WIDTH = {192: 3, 384: 6, 768: 12, 1024: 16}
+_HEADS_OF_WIDTH = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16, 1664: 16}
+"""Of ViT-Ti, S, B, L (Touvron et al. 2021, Dosovitskiy et al. 2021), H, g and G (Zhai et al. 2022)."""
 
 
 class Architecture(NamedTuple):

@@ -1,7 +1,7 @@
 """How public vision transformers name their weights, one row each, and the way from there to our names.
 
 Sources: the state dicts of facebookresearch/dino, bytedance/ibot, facebookresearch/dinov2, timm's VisionTransformer,
-transformers' ViT, Dinov2 and Dinov2WithRegisters, and SLT's loader.
+transformers' ViT, Dinov2 and Dinov2WithRegisters, torchvision's VisionTransformer, and SLT's loader.
 """
 
 import re
@@ -46,6 +46,19 @@ _SLT = (
     (r"\.mlp\.3\.", ".mlp.fc2."),
 )
 
+_TORCHVISION = (
+    (r"^class_token$", "cls_token"),
+    (r"^conv_proj\.", "patch_embed.proj."),
+    (r"^encoder\.pos_embedding$", "pos_embed"),
+    (r"^encoder\.ln\.", "norm."),
+    (r"^encoder\.layers\.encoder_layer_(\d+)\.", r"blocks.\1."),
+    (r"\.ln_([12])\.", r".norm\1."),
+    (r"\.self_attention\.in_proj_", ".attn.qkv."),
+    (r"\.self_attention\.out_proj\.", ".attn.proj."),
+    (r"\.mlp\.(?:0|linear_1)\.", ".mlp.fc1."),
+    (r"\.mlp\.(?:3|linear_2)\.", ".mlp.fc2."),
+)
+
 
 class Layout(NamedTuple):
     """A row of the table."""
@@ -84,6 +97,10 @@ OUR_NAMES = Layout(
 )  # fmt: skip
 """The names of `models/vit.py`; with LayerScale and without registers they are DINOv2's too."""
 
+TORCHVISION = Layout(
+    "torchvision", lambda keys: "encoder.layers.encoder_layer_0.ln_1.weight" in keys, _TORCHVISION, 1e-6, IMAGENET
+)
+
 LAYOUTS = (
     Layout("hf-dinov2-registers", lambda keys: "embeddings.register_tokens" in keys, _HUGGING_FACE, 1e-6, IMAGENET),
     Layout("hf-dinov2", lambda keys: "encoder.layer.0.layer_scale1.lambda1" in keys, _HUGGING_FACE, 1e-6, IMAGENET),
@@ -97,10 +114,11 @@ LAYOUTS = (
     Layout("timm-classifier", lambda keys: "head.weight" in keys, (), 1e-6, HALF, assumes=_TIMM),
     Layout("timm", lambda keys: "reg_token" in keys or "blocks.0.ls1.gamma" in keys, (), 1e-6, IMAGENET),
     Layout("dino", lambda keys: "blocks.0.attn.qkv.weight" in keys, (), 1e-6, IMAGENET),
+    TORCHVISION,
 )  # fmt: skip
 
 LEFT_OUT = (
-    (r"^(head|fc|classifier|linear_head|head_dist)\.(weight|bias)$", "a classifier"),
+    (r"^(head|fc|classifier|linear_head|head_dist|heads\.\w+)\.(weight|bias)$", "a classifier"),
     (r"^pooler\.", "a pooler"),
     (r"^(pre_logits|attn_pool)\.", "a pooling layer"),
     (r"^decoder\.", "a decoder"),

@@ -15,7 +15,7 @@ _CONTAINERS = ("teacher", "state_dict", "model", "student", "module", "backbone"
 _DEEPEST = 4
 _WRAPPERS = ("_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_orig_mod.")
 """What torch's wrappers put into names, anywhere."""
-_CLASS_TOKENS = ("embeddings.cls_token", "cls_token")
+_CLASS_TOKENS = ("embeddings.cls_token", "cls_token", "class_token")
 
 
 class FoundNetwork(NamedTuple):

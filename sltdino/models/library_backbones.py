@@ -1,7 +1,6 @@
 """Backbones that other libraries fetch: huggingface_hub, torch.hub and torchvision, where they are installed."""
 
 import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +12,11 @@ from sltdino.core.settings_network import VitSettings
 from sltdino.core.settings_schema import printable
 from sltdino.errors import CheckpointError, MissingInputError, SettingsError
 from sltdino.models.backbone_specs import BackboneSource
+from sltdino.models.import_layouts import TORCHVISION, to_our_names
 from sltdino.models.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from sltdino.models.vit import VisionTransformer
 
 _HF_FACTS = ("config.json", "preprocessor_config.json")
-_TORCHVISION_NAMES = (
-    (r"^class_token$", "cls_token"),
-    (r"^conv_proj\.", "patch_embed.proj."),
-    (r"^encoder\.pos_embedding$", "pos_embed"),
-    (r"^encoder\.ln\.", "norm."),
-    (r"^encoder\.layers\.encoder_layer_(\d+)\.", r"blocks.\1."),
-    (r"\.ln_([12])\.", r".norm\1."),
-    (r"\.self_attention\.in_proj_", ".attn.qkv."),
-    (r"\.self_attention\.out_proj\.", ".attn.proj."),
-    (r"\.mlp\.(?:0|linear_1)\.", ".mlp.fc1."),
-    (r"\.mlp\.(?:3|linear_2)\.", ".mlp.fc2."),
-)
 
 
 def download_from_hugging_face(source: BackboneSource) -> Path:
@@ -154,9 +142,8 @@ def _choose_weights(available: Any, name: str, where: str) -> Any:
 
 def _from_torchvision(network: Any) -> VisionTransformer:
     state: dict[str, Tensor] = network.state_dict()
-    weights = {key: value for key, value in state.items() if not key.startswith("heads.")}
-    for pattern, replacement in _TORCHVISION_NAMES:
-        weights = {re.sub(pattern, replacement, key): value for key, value in weights.items()}
+    backbone = {key: value for key, value in state.items() if not key.startswith("heads.")}
+    weights = to_our_names(backbone, TORCHVISION, notes=[])
     width = network.hidden_dim
     vit = VitSettings(
         patch_size=network.patch_size,

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from sltdino.core.lock import is_held
-from sltdino.core.run_files import LOCK, read_artifacts, read_metrics, read_names, read_params, read_status
+from sltdino.core.run_files import LOCK, PARAMS, read_artifacts, read_metrics, read_names, read_params, read_status
 from sltdino.core.settings_schema import printable
+from sltdino.errors import RunFolderError
 from sltdino.training.health import Health, judge
 
 _CURVE_WIDTH = 40
@@ -21,7 +22,7 @@ def summarize(run: Path) -> dict[str, Any]:
     Raises:
         MissingInputError: `run` holds no run. RunFolderError: one of its files is damaged.
     """
-    params, status = read_params(run), read_status(run)
+    params, status = _params(run), read_status(run)
     history = read_metrics(run, read_names(run).history_file)
     latest: dict[str, dict[str, Any]] = {}
     losses: list[float] = []
@@ -48,6 +49,13 @@ def summarize(run: Path) -> dict[str, Any]:
         "notices": [notice["text"] for notice in status.get("notices", [])],
         "files": _files(run),
     }
+
+
+def _params(run: Path) -> dict[str, Any]:
+    params = read_params(run)
+    if missing := [key for key in ("algorithm", "stream", "backbone", "epochs") if key not in params]:
+        raise RunFolderError(f"{run / PARAMS}: has no {missing[0]!r}, so it is of no run; name the folder of one")
+    return params
 
 
 def render(summary: Mapping[str, Any]) -> str:

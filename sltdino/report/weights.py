@@ -29,6 +29,7 @@ SOURCES = {
     "dinov2-registers": "a ViT with registers in the names of facebookresearch/dinov2",
     "timm": "a ViT in the names of timm",
     "timm-classifier": "a ViT with a classifier in the names of timm",
+    "torchvision": "a ViT in the names of torchvision",
     "hf-vit": "a ViT in the names of Hugging Face transformers (ViTModel)",
     "hf-dinov2": "a ViT in the names of Hugging Face transformers (Dinov2Model)",
     "hf-dinov2-registers": "a ViT in the names of Hugging Face transformers (Dinov2WithRegistersModel)",

@@ -520,6 +520,19 @@ def test_a_vit_of_torchvision_becomes_ours(torchvision: dict[str, Any], weights:
     assert (backbone.embed_dim, len(backbone.blocks)) == (8, 2)
 
 
+def test_a_file_of_torchvision_is_read_by_its_names(tmp_path: Path) -> None:
+    network = TorchvisionVit()
+    torch.save(network.state_dict(), tmp_path / "vit_b_16.pth")
+    (tmp_path / "config.json").write_text('{"num_attention_heads": 2}')
+    imported = import_named(str(tmp_path / "vit_b_16.pth"))
+    assert imported.layout == "torchvision"
+    with torch.no_grad():
+        cls, patches = imported.network.forward_features(IMAGES)
+        tokens = network.tokens(IMAGES)
+    torch.testing.assert_close(cls, tokens[:, 0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(patches, tokens[:, 1:], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.usefixtures("torchvision")
 @pytest.mark.parametrize(
     ("spec", "error", "message"),

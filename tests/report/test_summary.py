@@ -160,6 +160,12 @@ def test_what_is_no_run_is_named(tmp_path: Path) -> None:
         summarize(tmp_path)
 
 
+def test_a_folder_of_another_program_s_params_is_named(tmp_path: Path) -> None:
+    (tmp_path / "params.json").write_text('{"timestamp": "2024-01-01", "learning_rate": 0.1}')
+    with pytest.raises(RunFolderError, match=r"params\.json: has no 'algorithm', so it is of no run"):
+        summarize(tmp_path)
+
+
 def test_a_curve_spans_its_lowest_and_highest_value() -> None:
     assert (curve([0, 1, 2]), curve([]), curve([5, 5])) == ("▁▅█", "", "▁▁")
     assert len(curve([float(value) for value in range(1000)])) == 40
