@@ -172,7 +172,8 @@ def _contradictions(settings: PretrainSettings, initial: InitialNetwork) -> Iter
     for key in (*_SIZE, "mlp_ratio"):
         given, found = getattr(vit, key), getattr(initial, key)
         if given not in ("auto", found):
-            yield f"--vit-{key.replace('_', '-')}: {given}, and {weights} have {found}; leave it out"
+            flag = f"--vit-{key.replace('_', '-')}"
+            yield f"{flag}: {given}, and {weights} have {found}; leave it out, or over a preset pass {flag} auto"
     if vit.patch_size not in ("auto", initial.patch_size) and not settings.init_resample_patch:
         yield (
             f"--patch-size: {vit.patch_size}, and {weights} have {initial.patch_size}; "

@@ -9,7 +9,7 @@ from sltdino.core.auto import settle
 from sltdino.core.distributed import join
 from sltdino.core.memory import keep_freed_memory
 from sltdino.core.run_dir import RunDir, State
-from sltdino.core.run_files import PARAMS, LoadedCheckpoint, load_checkpoint, read_params, stored_settings
+from sltdino.core.run_files import PARAMS, LoadedCheckpoint, read_params, stored_settings
 from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_files import LoadedSettings, load_settings
 from sltdino.core.settings_schema import flatten
@@ -21,7 +21,15 @@ from sltdino.pretraining.loop import Loop
 from sltdino.pretraining.params import run_params
 from sltdino.pretraining.progress import Reporter, Silent, duration
 from sltdino.pretraining.session import COPIES, Session, build_session, checkpoint_bytes
-from sltdino.pretraining.start import asked_for, continuation, out_of_memory_said, output_dir, overwrites, scan_images
+from sltdino.pretraining.start import (
+    asked_for,
+    continuation,
+    load_resumable,
+    out_of_memory_said,
+    output_dir,
+    overwrites,
+    scan_images,
+)
 
 
 class RunSummary(NamedTuple):
@@ -102,7 +110,7 @@ def resume(
     Raises:
         ChangeRefusedError: a changed setting would make it another run. SltDinoError: as `pretrain`.
     """
-    checkpoint = load_checkpoint(run, fallback=fallback)
+    checkpoint = load_resumable(run, fallback=fallback)
     stored = LoadedSettings(stored_settings(checkpoint), checkpoint.state["origins"])
     requested = load_settings(files=files, sets=sets, flags=flags, base=stored)
     return _go_on(

@@ -22,9 +22,21 @@ from sltdino.core.run_files import (
 from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_files import LoadedSettings
 from sltdino.data.image_folder import ImageFolder, scan
-from sltdino.errors import MissingInputError, ResourceError, RunFolderError, RunInUseError, SettingsError, SltDinoError
+from sltdino.errors import (
+    CheckpointError,
+    MissingInputError,
+    ResourceError,
+    RunFolderError,
+    RunInUseError,
+    SettingsError,
+    SltDinoError,
+)
 from sltdino.pretraining.initial import initial_network
 from sltdino.pretraining.progress import Reporter, Silent
+
+_IN_EVERY_CHECKPOINT = (
+    "settings", "origins", "images", "progress", "steps_done", "student", "teacher", "objective", "optimizer",
+)  # fmt: skip
 
 
 def output_dir(settings: PretrainSettings) -> Path:
@@ -40,7 +52,7 @@ def asked_for(settings: PretrainSettings) -> LoadedCheckpoint | None:
     out = output_dir(settings)
     if asked in ("auto", "must"):
         if has_checkpoint(out):
-            return load_checkpoint(out, fallback=asked == "auto")
+            return load_resumable(out, fallback=asked == "auto")
         if asked == "must":
             raise MissingInputError(f"{out}: no checkpoint there, as --resume must needs; name a run or leave it out")
         return None
@@ -51,7 +63,20 @@ def asked_for(settings: PretrainSettings) -> LoadedCheckpoint | None:
             f"--resume: {asked} goes on in its own folder, not in --output-dir {settings.output_dir}; "
             "leave --output-dir out, or copy the run folder first"
         )
-    return load_checkpoint(source)
+    return load_resumable(source)
+
+
+def load_resumable(run_or_file: Path, *, fallback: bool = False) -> LoadedCheckpoint:
+    """`load_checkpoint`, of what a run can go on from.
+
+    Raises:
+        MissingInputError, CheckpointError: as there; also when it lacks what every checkpoint of a run has.
+    """
+    loaded = load_checkpoint(run_or_file, fallback=fallback)
+    if missing := [key for key in _IN_EVERY_CHECKPOINT if key not in loaded.state]:
+        message = f"{loaded.path}: has no {missing[0]!r}, which every checkpoint of a run has; use another copy of it"
+        raise CheckpointError(message)
+    return loaded
 
 
 def scan_images(settings: PretrainSettings, out: Path, reporter: Reporter) -> ImageFolder:

@@ -258,6 +258,16 @@ def test_resuming_from_the_best_checkpoint_repeats_what_came_after_it(train: Any
     assert record["records_cut"] == 5
 
 
+@pytest.mark.parametrize("key", ["origins", "images", "progress", "steps_done", "student", "optimizer"])
+def test_a_checkpoint_without_what_a_run_needs_is_named(finished: Path, key: str) -> None:
+    path = finished / "checkpoint_last.pt"
+    state = torch.load(path, weights_only=True)
+    del state[key]
+    torch.save(state, path)
+    with pytest.raises(CheckpointError, match=f"checkpoint_last.pt: has no '{key}'"):
+        resume(finished)
+
+
 # A validation folder that comes later
 
 
