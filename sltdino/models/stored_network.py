@@ -5,6 +5,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from sltdino.core.foreign_weights import plain_tensors
 from sltdino.core.run_files import LoadedCheckpoint, stored_settings
 from sltdino.core.settings import PretrainSettings
 from sltdino.errors import CheckpointError
@@ -33,11 +34,11 @@ def stored_network(loaded: LoadedCheckpoint, role: Literal["teacher", "student"]
     try:
         progress = loaded.state["progress"]
         progress = {**progress, "global_step": progress["global_step"], "best_loss": progress["best_loss"]}
-        for key, value in loaded.state[role].items():
+        for key, value in plain_tensors(loaded.path, loaded.state[role]).items():
             group, _, name = key.partition(".")
             if group not in groups:
                 raise ValueError(f"{key} is a weight of nothing that a run trains")
-            groups[group][name] = value.float()
+            groups[group][name] = value
         with torch.device("meta"):  # without numbers: assigning real ones costs neither time nor memory for others
             backbone = VisionTransformer(settings.vit, image_size=settings.augmentation.image_size)
         backbone.load_state_dict(groups.pop("backbone"), assign=True)

@@ -133,8 +133,8 @@ def test_weights_of_no_named_size_name_none() -> None:
     [
         ({"depth": 6}, "--vit-depth: 6, and the weights in dinov2_vits14_reg.pth have 12; leave it out, or over a "
          "preset pass --vit-depth auto"),
-        ({"mlp_ratio": 4.0}, "--vit-mlp-ratio: 4.0, and the weights in dinov2_vits14_reg.pth have 3.5; leave it out, or "
-         "over a preset pass --vit-mlp-ratio auto"),
+        ({"mlp_ratio": 4.0}, "--vit-mlp-ratio: 4.0, and the weights in dinov2_vits14_reg.pth have 3.5; leave it out, "
+         "or over a preset pass --vit-mlp-ratio auto"),
         ({"layer_scale": 0.0},
          "--vit-layer-scale: 0.0, and the weights in dinov2_vits14_reg.pth have one; leave it out"),
         ({"backbone": "vit-tiny"}, "--backbone: vit-tiny has embed_dim 192, num_heads 3, and the weights in "
