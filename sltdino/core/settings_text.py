@@ -1,8 +1,8 @@
 """Settings as the text of a TOML or JSON file: all of a run's with their origins, or a template to fill in."""
 
-import os
 import textwrap
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from sltdino.core import json_files
@@ -11,7 +11,17 @@ from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_files import LoadedSettings
 from sltdino.core.settings_presets import STREAMS
 from sltdino.core.settings_reader import JSON_COMMENT
-from sltdino.core.settings_schema import BY_KEY, LEAVES, WORDS_FOR_PATHS, Leaf, flatten, nest, preset, printable
+from sltdino.core.settings_schema import (
+    BY_KEY,
+    LEAVES,
+    WORDS_FOR_PATHS,
+    Leaf,
+    flatten,
+    nest,
+    preset,
+    printable,
+    with_absolute_paths,
+)
 from sltdino.errors import SettingsError
 
 _COMMENT_COLUMN = 44
@@ -97,21 +107,27 @@ def _document(lines: Callable[[Leaf], Iterator[str]]) -> str:
 
 def _values(settings: PretrainSettings) -> dict[str, Any]:
     """Plain values by dotted key, paths absolute."""
-    return {key: _plain(value, path_of=BY_KEY[key]) for key, value in flatten(settings.model_dump()).items()}
+    values = {key: _plain(value) for key, value in flatten(with_absolute_paths(settings).model_dump()).items()}
+    for key, value in values.items():
+        for text in value if isinstance(value, list) else (value,):
+            if isinstance(text, str) and not _is_utf8(text):
+                problem = f"{printable(text)} is not UTF-8, so a settings file cannot say it; rename it"
+                raise SettingsError(f"{BY_KEY[key].flag}: {problem}")
+    return values
 
 
-def _plain(value: Any, *, path_of: Leaf | None = None) -> Any:
+def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
-        return [_plain(item, path_of=path_of) for item in value]
-    if path_of is None or not path_of.is_path or value in (None, "auto", "must"):
-        return value
-    absolute = os.path.abspath(value)
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _is_utf8(text: str) -> bool:
     try:
-        absolute.encode()
+        text.encode()
     except UnicodeEncodeError:
-        problem = f"{printable(absolute)} is not UTF-8, so a settings file cannot name it; rename it"
-        raise SettingsError(f"{path_of.flag}: {problem}") from None
-    return absolute
+        return False
+    return True
 
 
 def _toml(value: Any) -> str:
