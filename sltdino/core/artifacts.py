@@ -14,7 +14,7 @@ def placed(
     """The list with an entry for `path`, in the place of the one of the same name or at the end."""
     entry = {
         "name": name if name is not None else Path(path).name,
-        "path": str(path),
+        "path": str(Path(path).absolute()),
         "timestamp": json_files.now(),
         "metadata": json_files.finite(metadata),
     }

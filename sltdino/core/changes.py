@@ -1,13 +1,11 @@
 """What a resumed run may change: differences between stored and requested settings, and which of them are refused."""
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_base import ChangeClass
-from sltdino.core.settings_schema import BY_FLAT_NAME, BY_KEY, LEAVES, Leaf, did_you_mean, find_leaf, flatten, with_path
+from sltdino.core.settings_schema import BY_FLAT_NAME, BY_KEY, LEAVES, absolute, did_you_mean, find_leaf, flatten
 from sltdino.errors import ChangeRefusedError
 
 RUN_CONTROL = frozenset({"resume_from", "overwrite", "output_dir"})
@@ -31,7 +29,8 @@ def compare(stored: PretrainSettings, requested: PretrainSettings) -> list[Chang
         for leaf in LEAVES
         if leaf.key not in RUN_CONTROL
         and new[leaf.key] != "auto"
-        and _plain(old[leaf.key], leaf) != _plain(new[leaf.key], leaf)
+        # the same folder named from elsewhere is no change
+        and absolute(leaf, old[leaf.key]) != absolute(leaf, new[leaf.key])
     ]
 
 
@@ -60,13 +59,6 @@ def _refusal(change: Change) -> str:
 
 def _near(name: str) -> str:
     return did_you_mean(name.removeprefix("--").replace("-", "_"), [*BY_FLAT_NAME, *BY_KEY])
-
-
-def _plain(value: Any, leaf: Leaf) -> Any:
-    """Paths as absolute ones: the same folder named from elsewhere is no change."""
-    if isinstance(value, tuple):
-        return tuple(_plain(item, leaf) for item in value)
-    return with_path(leaf, str(value), os.path.abspath) if leaf.is_path and isinstance(value, Path | str) else value
 
 
 def _shown(value: Any) -> str:

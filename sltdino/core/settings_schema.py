@@ -1,6 +1,7 @@
 """The settings model as a flat list of options: the one place that reflects over it."""
 
 import difflib
+import os
 import re
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -185,6 +186,21 @@ def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
         section, _, name = key.rpartition(".")
         (nested.setdefault(section, {}) if section else nested)[name] = value
     return nested
+
+
+def absolute(leaf: Leaf, value: Any) -> Any:
+    """The option's value with its paths absolute; words that stand for a path, and all else, as they are."""
+    if isinstance(value, tuple):
+        return tuple(absolute(leaf, item) for item in value)
+    if not leaf.is_path or not isinstance(value, str | Path):
+        return value
+    return type(value)(with_path(leaf, str(value), os.path.abspath))
+
+
+def with_absolute_paths(settings: PretrainSettings) -> PretrainSettings:
+    """The settings as they mean the same from every current folder."""
+    values = flatten(settings.model_dump())
+    return PretrainSettings.model_validate(nest({key: absolute(BY_KEY[key], value) for key, value in values.items()}))
 
 
 def preset(stream: str | None) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Settings as the text of a TOML or JSON file: all of a run's with their origins, or a template to fill in."""
 
-import os
 import textwrap
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from sltdino.core import json_files
@@ -20,7 +20,7 @@ from sltdino.core.settings_schema import (
     nest,
     preset,
     printable,
-    with_path,
+    with_absolute_paths,
 )
 from sltdino.errors import SettingsError
 
@@ -107,21 +107,27 @@ def _document(lines: Callable[[Leaf], Iterator[str]]) -> str:
 
 def _values(settings: PretrainSettings) -> dict[str, Any]:
     """Plain values by dotted key, paths absolute."""
-    return {key: _plain(value, path_of=BY_KEY[key]) for key, value in flatten(settings.model_dump()).items()}
+    values = {key: _plain(value) for key, value in flatten(with_absolute_paths(settings).model_dump()).items()}
+    for key, value in values.items():
+        for text in value if isinstance(value, list) else (value,):
+            if isinstance(text, str) and not _is_utf8(text):
+                problem = f"{printable(text)} is not UTF-8, so a settings file cannot say it; rename it"
+                raise SettingsError(f"{BY_KEY[key].flag}: {problem}")
+    return values
 
 
-def _plain(value: Any, *, path_of: Leaf | None = None) -> Any:
+def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
-        return [_plain(item, path_of=path_of) for item in value]
-    if path_of is None or not path_of.is_path or value is None:
-        return value
-    absolute = with_path(path_of, str(value), os.path.abspath)
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _is_utf8(text: str) -> bool:
     try:
-        absolute.encode()
+        text.encode()
     except UnicodeEncodeError:
-        problem = f"{printable(absolute)} is not UTF-8, so a settings file cannot name it; rename it"
-        raise SettingsError(f"{path_of.flag}: {problem}") from None
-    return absolute
+        return False
+    return True
 
 
 def _toml(value: Any) -> str:

@@ -15,10 +15,10 @@ ROWS_PER_PROTOTYPE = 1 / 32
 """Of the teacher's rows in one batch, below which Sinkhorn-Knopp is warned of.
 
 Sinkhorn-Knopp gives every prototype the same share of a batch. With fewer rows than prototypes each row is spread over
-several, which soft targets bear up to a point. SwAV (Caron et al. 2020) adds a queue of 3,840 features where a batch of
+several, which soft targets bear up to a point. SwAV (Caron et al. 2020) adds a queue where a batch of
 256 meets 3,000 prototypes (1/12), because the assignment of a small batch is imprecise; DINOv2 (Oquab et al. 2023) has
-no queue and 2 · 2,048 rows on 65,536 prototypes (1/16), or 2 · 3,072 on 131,072 (1/21); SignMusketeers' batch of 1,024
-on 65,536 is 1/32. What is below every published recipe is warned of, whatever the number of images.
+no queue and 2 · 2,048 rows on 65,536 prototypes (1/16), or 2 · 3,072 on 131,072 (1/21). What is well below both is
+warned of, whatever the number of images.
 """
 _DAY = 86_400.0
 _FULL = 0.9  # of the free memory; the estimate is known to be a tenth too low
@@ -48,7 +48,7 @@ def advise_settings(settings: PretrainSettings, world: World) -> Iterator[Advice
         yield Advice(
             "prototypes",
             f"Sinkhorn-Knopp spreads the {rows:,} teacher crops of a batch over {prototypes:,} prototypes, fewer than "
-            "one for 32 of them; published recipes have more (accumulated batches do not count together)",
+            "one for 32 of them; SwAV and DINOv2 have more (accumulated batches do not count together)",
             f"--batch-size {batch} or more, --out-dim {int(rows / ROWS_PER_PROTOTYPE)} or less, or --no-use-sinkhorn",
         )
     if warning := export_warning(settings):

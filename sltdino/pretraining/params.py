@@ -33,7 +33,7 @@ def run_params(
         "algorithm": settings.algorithm,
         "stream": settings.stream,
         "train_dirs": values["train_dir"],
-        "output_dir": str(output_dir),
+        "output_dir": str(output_dir.absolute()),
         "epochs": settings.epochs,
         "seed": settings.seed,
         "optimizer": {key: optimizer[key] for key in ("learning_rate", "weight_decay", "warmup_epochs")},

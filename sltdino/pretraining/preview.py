@@ -10,6 +10,7 @@ from sltdino.core.auto import plan, settle
 from sltdino.core.distributed import World, join
 from sltdino.core.run_files import LoadedCheckpoint, own_files
 from sltdino.core.settings import PretrainSettings
+from sltdino.core.settings_schema import with_absolute_paths
 from sltdino.data.cache import free_memory
 from sltdino.data.image_folder import ImageFolder, scan
 from sltdino.errors import SltDinoError
@@ -82,6 +83,7 @@ class _Preview:
             self.checkpoint = asked_for(self.settings)
         start_is_known = not self.errors
         out = output_dir(self.settings) if self.checkpoint is None else self.checkpoint.path.parent
+        self.settings = with_absolute_paths(self.settings)
         with Collected(self.errors):
             self.world = join(self.settings.device)
         with Collected(self.errors):

@@ -12,7 +12,7 @@ from sltdino.core.run_dir import RunDir, State
 from sltdino.core.run_files import PARAMS, LoadedCheckpoint, read_params, stored_settings
 from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_files import LoadedSettings, load_settings
-from sltdino.core.settings_schema import flatten
+from sltdino.core.settings_schema import flatten, with_absolute_paths
 from sltdino.core.signals import StopRequest
 from sltdino.errors import SltDinoError, StoppedError
 from sltdino.pretraining.finish import check_exports, write_exports
@@ -75,6 +75,7 @@ def pretrain(
         )
     world = join(settings.device)
     out = output_dir(settings)
+    settings = with_absolute_paths(settings)
     initial = read_initial(settings)
     images = scan_images(settings, out, reporter)
     network, weights = (None, None) if initial is None else (initial.network, initial.imported)
@@ -133,6 +134,7 @@ def _go_on(
     reporter: Reporter,
 ) -> RunSummary:
     state, out = checkpoint.state, checkpoint.path.parent
+    requested = with_absolute_paths(requested)
     images = scan_images(requested, out, reporter)
     world = join(requested.device)
     settings, changes, step, finished = continuation(

@@ -300,7 +300,7 @@ def test_artifacts_are_replaced_in_place_and_keep_their_order_across_resume(trai
     assert [entry["name"] for entry in found] == ["checkpoint_last", "checkpoint_best", "exported_backbone", "other.pt"]
     assert all(set(entry) == {"name", "path", "timestamp", "metadata"} for entry in found)
     assert found[1]["metadata"] == {"epoch": 4, "loss": 0.25}
-    assert found[2]["path"] == "x/backbone.pt"
+    assert found[2]["path"] == str(Path("x/backbone.pt").absolute())
     assert found[2]["metadata"] == {"epoch": 3, "loss": None, "non_finite": ["loss"]}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from sltdino.core.run_files import load_checkpoint, read_metrics, read_params, read_status
+from sltdino.core.run_files import load_checkpoint, read_artifacts, read_metrics, read_params, read_status
 from sltdino.errors import (
     ChangeRefusedError,
     CheckpointError,
@@ -279,3 +279,17 @@ def test_a_validation_folder_may_come_with_a_resume(train: Any, recorder: Any, d
     assert summary.best is not None
     assert (summary.best["metric"], summary.knn_untrained) == ("knn", None)
     assert summary.knn_pixels is not None
+
+
+def test_a_run_of_relative_folders_goes_on_from_another_current_folder(
+    train_in: Any, own_pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(own_pictures.parent)
+    train_in(Path("run"), images=Path(own_pictures.name), export_backbone="backbone.pt")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    run = own_pictures.parent / "run"
+    resume(run, flags={"epochs": 3})
+    params = read_params(run)
+    assert (params["train_dirs"], params["output_dir"]) == ([str(own_pictures)], str(run))
+    assert [Path(entry["path"]).parent for entry in read_artifacts(run)] == [run, run, own_pictures.parent]
