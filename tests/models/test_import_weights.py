@@ -378,6 +378,11 @@ def test_heads_that_nothing_tells_are_not_guessed(tmp_path, foreign):
         import_backbone(path)
 
 
+def test_the_heads_of_the_public_huge_vits_are_not_one_per_64_channels(tmp_path, foreign):
+    path = save(tmp_path / "a.pth", foreign.weights("dino", width=1280, depth=1, hidden=64))
+    assert import_backbone(path).network.vit.num_heads == 16
+
+
 def test_another_architecture_than_the_one_named_is_refused(tmp_path, foreign):
     path = save(tmp_path / "a.pth", foreign.weights("dino", width=64))
     with pytest.raises(CheckpointError, match="not a dino_vits16: embed_dim 64, not 384; depth 2, not 12"):
