@@ -58,6 +58,16 @@ def test_an_error_has_the_line_and_the_exit_code_of_a_real_start(run: Any, argv:
     assert dry.out
 
 
+def test_below_the_page_there_is_one_line_however_many_mistakes_there_are(run: Any, argv: list[str]) -> None:
+    mistakes = ["--init-from", "x", "--device", "gpu", "--batch-size", "99"]
+    result = run(*argv, *mistakes, "--dry-run")
+    assert result.out.count("--device: gpu") == 1
+    assert "Errors: 3\n" in result.out
+    assert [line for line in result.err if line.startswith("error")] == [
+        "error: --device: gpu: write cuda; usable here: auto, cpu"
+    ]
+
+
 def test_bad_settings_stop_before_anything(run: Any, argv: list[str]) -> None:
     result = run(*argv, "--epochs", "0", "--dry-run")
     assert (result.code, result.out, result.err) == (2, "", ["error: --epochs: must be at least 1 (got 0)"])
