@@ -26,6 +26,7 @@ _FEW_STEPS = 3  # of a smaller step, so many are to fit into the time
 _MOST_LOADED = 256  # images, to know the loader
 _LOADER_BATCH = 8  # images are decoded in groups of so many
 _PRODUCT = 512  # rows and columns of the matrices that are multiplied to learn what the device can do
+_PRODUCTS = 20  # multiplied, of which the quickest counts
 _STEP_SHARE = 0.25  # of the rate of plain matrix products: what a step reaches at the least
 _LEAST_RATE = 5e9  # operations a second of any machine, however busy: a disturbed product says nothing
 _BUSY = 0.5  # load a core above which other programs disturb the measurement
@@ -68,10 +69,19 @@ def machine_load() -> Load:
     return Load(os.getloadavg()[0], os.cpu_count() or 1)
 
 
+def longest_seconds(seconds: float, step_seconds: float, *, images: int) -> float:
+    """How long measuring may take in `seconds` of time where a whole step of so many images takes `step_seconds`.
+
+    Where that is too long, one step of the smallest number is made all the same.
+    """
+    least = step_seconds if step_seconds < seconds else step_seconds * min(_FEW_IMAGES, images) / images
+    return max(seconds, _LOADER * seconds + least)
+
+
 def expected_step_seconds(operations: float, device: str) -> float:
     """How long a step of so many operations may take, cautiously: from the rate of matrix products on the device."""
     matrix, best = torch.ones(_PRODUCT, _PRODUCT, device=device), float("inf")
-    for _ in range(5):
+    for _ in range(_PRODUCTS):
         start = time.perf_counter()
         (matrix @ matrix)[0, 0].item()  # it waits for the device
         best = min(best, time.perf_counter() - start)
@@ -105,14 +115,15 @@ def measure_speed(
     loader = _loader_rate(trial(settings, min(_LOADER_BATCH, batch_size)), images, world, seconds=_LOADER * seconds)
     if fits(batch_size) and step_seconds < seconds:
         return _speed(_time_steps(trainer, whole, images, world, end=end), loader=loader)
-    few = _time_step(trainer, trial(settings, min(_FEW_IMAGES, batch_size)), images, world)
+    few = _time_step(trainer, trial(settings, min(_FEW_IMAGES, batch_size)), images, world, end=end)
     affordable = int((end - time.perf_counter()) / _FEW_STEPS / few.step_seconds * few.images)
     if fits(batch_size) and affordable >= batch_size * passes:  # quicker than was feared
         return _speed(_time_steps(trainer, whole, images, world, end=end), loader=loader)
     number = max(few.images, min(affordable, batch_size))
     while number > few.images and not fits(number):
         number = max(few.images, number // 2)
-    timed = _time_steps(trainer, trial(settings, number), images, world, end=end)
+    is_time_over = affordable < few.images and time.perf_counter() + few.step_seconds > end
+    timed = few if is_time_over else _time_steps(trainer, trial(settings, number), images, world, end=end)
     speed = _speed(_scaled(few, timed, images=batch_size * passes), loader=loader)
     return speed._replace(
         images_per_step=number, steps=timed.steps, limited_by="time" if fits(batch_size) else "memory"
@@ -143,13 +154,17 @@ class _Timed(NamedTuple):
     """For data, after a step; the mean, because the batches of several workers come in bursts."""
 
 
-def _time_step(trainer: Trainer, settings: PretrainSettings, images: ImageFolder, world: World) -> _Timed:
-    """The better of two steps on one batch, without a loader: the first one warms up."""
+def _time_step(
+    trainer: Trainer, settings: PretrainSettings, images: ImageFolder, world: World, *, end: float
+) -> _Timed:
+    """The better of two steps on one batch, without a loader; a single one where the second would not end in time."""
     batch, taken = to_device(build_batches(settings, images, world)[0], world.device), list[float]()
     for _ in range(2):
         start = time.perf_counter()
         trainer.step(batch)
         taken.append(time.perf_counter() - start)
+        if time.perf_counter() + taken[0] > end:
+            break
     return _Timed(settings.dataset.batch_size, 1, min(taken), 0.0)
 
 

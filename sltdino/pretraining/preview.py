@@ -36,7 +36,14 @@ from sltdino.pretraining.estimates import (
 from sltdino.pretraining.finish import export_paths, export_problems
 from sltdino.pretraining.initial import initial_network
 from sltdino.pretraining.loop import num_workers
-from sltdino.pretraining.measured import Load, expected_step_seconds, machine_load, measure_speed, trial
+from sltdino.pretraining.measured import (
+    Load,
+    expected_step_seconds,
+    longest_seconds,
+    machine_load,
+    measure_speed,
+    trial,
+)
 from sltdino.pretraining.preview_facts import DryRun, Forecast, Images, Machine, Start
 from sltdino.pretraining.progress import Reporter, Silent
 from sltdino.pretraining.sample import Sample, decode_sample, stops_a_run, too_many_bad
@@ -212,7 +219,9 @@ class _Preview:
         can_run = not self.errors and steps.total_steps and sample.num_bad < sample.tried
         if can_run and not self.start.finished and fits(2):
             step_seconds = expected_step_seconds(size.flops_per_image * steps.images_per_step, world.device)
-            self.reporter.say(f"dry run: timing the loader and a few steps, about {seconds:.0f} s")
+            longest = longest_seconds(seconds, step_seconds, images=steps.images_per_step)
+            how_long = f"about {seconds:.0f} s" if longest < 1.5 * seconds else f"{seconds:.0f} to {longest:.0f} s"
+            self.reporter.say(f"dry run: timing the loader and a few steps, {how_long}")
             with Collected(self.errors), out_of_memory_said():
                 speed = measure_speed(settings, images, world, seconds=seconds, step_seconds=step_seconds, fits=fits)
         left = (steps.total_steps - self.start.step) * steps.images_per_step
