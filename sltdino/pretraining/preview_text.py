@@ -159,7 +159,7 @@ def _speed(result: DryRun, forecast: Forecast) -> Iterator[str]:
 
 def _unmeasured(result: DryRun) -> str:
     if result.errors:
-        return "not measured: the run cannot start"
+        return "not measured: the run would not get through (see the errors)"
     return "not measured: " + ("nothing is left to do" if result.start.finished else "two images a step do not fit")
 
 

@@ -18,7 +18,16 @@ from sltdino.data.image_folder import scan
 from sltdino.errors import RunInUseError, SltDinoError
 from sltdino.pretraining import DryRun, dry_run
 from sltdino.pretraining.estimates import measure_size
-from sltdino.pretraining.measured import Load, Speed, _scaled, _speed, _Timed, measure_speed
+from sltdino.pretraining.measured import (
+    Load,
+    Speed,
+    _scaled,
+    _speed,
+    _Timed,
+    expected_step_seconds,
+    longest_seconds,
+    measure_speed,
+)
 from sltdino.pretraining.preview_facts import facts
 from sltdino.pretraining.preview_text import render
 from sltdino.pretraining.session import build_model
@@ -247,19 +256,36 @@ def test_a_run_is_not_faster_than_its_loader() -> None:
     assert speed.data_wait == pytest.approx(1 - 40 / 320)
 
 
-def test_a_smaller_step_is_timed_only_where_a_whole_one_does_not_fit_and_the_reason_is_said(look: Look) -> None:
-    settings, images = look().settings, scan([*look().settings.train_dir])
+def test_a_smaller_step_is_timed_only_where_a_whole_one_does_not_fit_and_the_reason_is_said(
+    look: Look, pictures: Path
+) -> None:
+    settings, images = look().settings, scan([pictures])
 
-    def timed(*, step_seconds: float, most: int) -> Speed:
+    def timed(*, step_seconds: float, most: int, seconds: float = 1.0) -> Speed:
         return measure_speed(
-            settings, images, World(), seconds=1.0, step_seconds=step_seconds, fits=lambda number: number <= most
+            settings, images, World(), seconds=seconds, step_seconds=step_seconds, fits=lambda number: number <= most
         )
 
     whole, small = timed(step_seconds=0.5, most=8), timed(step_seconds=0.5, most=4)
     assert (whole.images_per_step, whole.limited_by) == (8, "")
     assert (small.images_per_step, small.limited_by) == (4, "memory")
+    slow = timed(step_seconds=1e6, most=8, seconds=0.0)
+    assert (slow.images_per_step, slow.steps, slow.limited_by) == (2, 1, "time")
     quicker = timed(step_seconds=1e6, most=8)  # the guess from its operations was wrong
     assert (quicker.images_per_step, quicker.limited_by) == (8, "")
+
+
+def test_a_disturbed_probe_does_not_make_a_small_step_look_too_long() -> None:
+    assert 0 < expected_step_seconds(5e9, "cpu") <= 1.0
+    assert expected_step_seconds(0.0, "cpu") == 0.0
+
+
+@pytest.mark.parametrize(
+    ("step_seconds", "longest"),
+    [(1.0, 12.0), (11.9, 0.15 * 12 + 11.9), (100.0, 12.0), (1600.0, 0.15 * 12 + 1600 * 2 / 32)],
+)
+def test_what_is_announced_holds_the_one_step_that_is_made_in_any_case(step_seconds: float, longest: float) -> None:
+    assert longest_seconds(12.0, step_seconds, images=32) == pytest.approx(longest)
 
 
 def on_page(result: DryRun, **speed: Any) -> str:
