@@ -122,11 +122,30 @@ def stored_settings(checkpoint: LoadedCheckpoint) -> PretrainSettings:
         CheckpointError: it holds none that are valid.
     """
     try:
-        return PretrainSettings.model_validate(checkpoint.state["settings"])
+        settings = PretrainSettings.model_validate(checkpoint.state["settings"])
     except (KeyError, ValidationError) as error:
         reason = str(error).partition("\n")[0]
         message = f"{checkpoint.path}: holds no valid settings ({reason}); name a checkpoint that a run wrote"
         raise CheckpointError(message, code="E-CKPT-FOREIGN") from error
+    # a number in a file can ask for a network that takes hours to build
+    depth, teacher = settings.vit.depth, checkpoint.state.get("teacher")
+    if isinstance(depth, int) and (not isinstance(teacher, dict) or depth > len(teacher)):
+        message = f"{checkpoint.path}: has no weights for the {depth:,} blocks of its settings; use another copy of it"
+        raise CheckpointError(message, code="E-CKPT-CORRUPT")
+    return settings
+
+
+def stored_progress(checkpoint: LoadedCheckpoint) -> dict[str, Any]:
+    """How far the run that a checkpoint belongs to had come.
+
+    Raises:
+        CheckpointError: it does not say.
+    """
+    progress = checkpoint.state.get("progress")
+    if not isinstance(progress, dict) or not {"global_step", "best_loss"} <= progress.keys():
+        message = f"{checkpoint.path}: does not say how far its run had come; name a checkpoint that a run wrote"
+        raise CheckpointError(message, code="E-CKPT-FOREIGN")
+    return progress
 
 
 def read_settings(path: Path) -> LoadedSettings:

@@ -5,7 +5,16 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
-from sltdino.core.run_files import PARAMS, LoadedCheckpoint, load_checkpoint, read_names, stored_settings
+from sltdino.core.foreign_weights import plain_tensors
+from sltdino.core.json_files import data
+from sltdino.core.run_files import (
+    PARAMS,
+    LoadedCheckpoint,
+    load_checkpoint,
+    read_names,
+    stored_progress,
+    stored_settings,
+)
 from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_base import known
 from sltdino.core.settings_network import VitSettings
@@ -67,7 +76,7 @@ def trained_backbone(
     metadata = {
         "stream": settings.stream,
         "algorithm": settings.algorithm,
-        "best_loss": progress["best_loss"],
+        "best_loss": data(progress["best_loss"]),
         "epochs": settings.epochs,
         "global_step": progress["global_step"],
         "backbone": network_shape(network),
@@ -114,15 +123,17 @@ def at_image_size(backbone: TrainedBackbone, image_size: int) -> TrainedBackbone
 def _of_checkpoint(checkpoint: LoadedCheckpoint, *, student: bool) -> TrainedBackbone:
     state = checkpoint.state
     settings = stored_settings(checkpoint)
-    network = _fresh(settings.vit, settings.augmentation.image_size)
     prefix = "backbone."
-    stored = state["student" if student else "teacher"]
-    weights = {key.removeprefix(prefix): value for key, value in stored.items() if key.startswith(prefix)}
     try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
+        stored = plain_tensors(checkpoint.path, state["student" if student else "teacher"])
+        weights = {key.removeprefix(prefix): value for key, value in stored.items() if key.startswith(prefix)}
+        with torch.device("meta"):  # without numbers, since the settings may ask for more than there are
+            network = VisionTransformer(settings.vit, image_size=settings.augmentation.image_size)
+        network.load_state_dict(weights, assign=True)
+    except (RuntimeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{checkpoint.path}: its weights do not fit its settings ({error})") from error
-    return trained_backbone(network, settings, state["progress"], checkpoint=checkpoint.path, student=student)
+    progress = stored_progress(checkpoint)
+    return trained_backbone(network, settings, progress, checkpoint=checkpoint.path, student=student)
 
 
 def _fresh(vit: VitSettings, image_size: int) -> VisionTransformer:
@@ -143,7 +154,7 @@ def _imported(source: Path) -> TrainedBackbone:
     imported = import_backbone(source)
     vit = imported.network.vit
     metadata = {
-        **imported.metadata,
+        **data(imported.metadata),  # it may hold anything, and what is written here is strict JSON
         "backbone": network_shape(imported.network),
         "trained_with": {
             "mean": list(imported.mean), "std": list(imported.std), "layer_norm_eps": known(vit.layer_norm_eps),

@@ -1,6 +1,6 @@
 """What a file of weights says about itself: heads, epsilon and the normalisation that its weights expect."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sltdino.core.foreign_weights import WeightsFile
@@ -27,7 +27,7 @@ def find_facts(file: WeightsFile, layout: Layout, *, width: int, notes: list[str
     """Facts of config.json and preprocessor_config.json beside the weights, else of the file's own metadata.
 
     Raises:
-        CheckpointError: config.json describes another network than ours.
+        CheckpointError: config.json describes another network than ours, or the normalisation is none.
     """
     metadata = _metadata(file)
     config = _config(file, width, notes)
@@ -37,12 +37,12 @@ def find_facts(file: WeightsFile, layout: Layout, *, width: int, notes: list[str
     picture = {"mean": picture.get("image_mean"), "std": picture.get("image_std")} if picture else {}
     # SLT's consumers always feed ImageNet's normalisation: what the run was trained with was folded into the weights
     said = _mapping(metadata.get("input")) if layout.name == "sltdino" else {}
-    normalisation = next((row for row in (picture, _mapping(config.get("pretrained_cfg")), said) if _has_both(row)), {})
+    mean, std = _normalisation(file, (picture, _mapping(config.get("pretrained_cfg")), said))
     return Facts(
         _count(config.get("num_attention_heads")) or _count(backbone.get("num_heads")),
         _positive(config.get("layer_norm_eps")) or _positive(trained_with.get("layer_norm_eps")),
-        _triple(normalisation.get("mean")),
-        _triple(normalisation.get("std")),
+        mean,
+        std,
         {**metadata, **({"config": config} if config else {})},
     )
 
@@ -73,8 +73,19 @@ def _metadata(file: WeightsFile) -> dict[str, Any]:
     return said
 
 
-def _has_both(row: Mapping[str, Any]) -> bool:
-    return _triple(row.get("mean")) is not None and _triple(row.get("std")) is not None
+def _normalisation(file: WeightsFile, rows: Sequence[Mapping[str, Any]]) -> tuple[Triple, Triple] | tuple[None, None]:
+    """The mean and std of the first row that has any; an unusable one is no reason to take another's instead."""
+    said = next((row for row in rows if row.get("mean") is not None or row.get("std") is not None), None)
+    if said is None:
+        return None, None
+    mean, std = _triple(said.get("mean")), _triple(said.get("std"))
+    if mean is None or std is None or min(std) <= 0:
+        raise CheckpointError(
+            f"{file.path}: what it, or the JSON beside it, says of its input is no mean and std of three channels "
+            f"(mean {str(said.get('mean'))[:60]}, std {str(said.get('std'))[:60]}); correct it",
+            code="E-WEIGHTS",
+        )
+    return mean, std
 
 
 def _mapping(value: object) -> dict[str, Any]:
