@@ -1,5 +1,6 @@
 """Files of weights that other programs wrote, read as data: PyTorch's formats and safetensors."""
 
+import hashlib
 import json
 import pickle
 from collections.abc import Mapping
@@ -31,6 +32,8 @@ class WeightsFile(NamedTuple):
     """preprocessor_config.json beside the weights; else empty."""
     header: dict[str, Any]
     """A safetensors file's own metadata, its JSON values decoded; else empty."""
+    sidecar: dict[str, Any]
+    """What an export of ours wrote beside exactly these weights, where their format has no place for it; else empty."""
     placeholders: tuple[str, ...]
     """Names of the objects in it that are no data and were passed over."""
 
@@ -64,9 +67,10 @@ def read(path: Path) -> WeightsFile:
             content, placeholders = _read_torch(file)
         else:
             raise _foreign(file, _kind_of(head))
+        sidecar = _sidecar_of(file)
     if not isinstance(content, Mapping):
         raise _foreign(file, "it holds no mapping of names to weights")
-    return WeightsFile(file, content, config, preprocessor, header, placeholders)
+    return WeightsFile(file, content, config, preprocessor, header, sidecar, placeholders)
 
 
 def plain_tensors(path: Path, values: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -162,6 +166,19 @@ def _json_beside(file: Path, name: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: not a JSON object; correct it, or move it away", code="E-WEIGHTS-CORRUPT")
     return content
+
+
+def _sidecar_of(file: Path) -> dict[str, Any]:
+    """The JSON under the file's name with .json added, when it has the file's digest; it may be anybody's."""
+    path = file.with_name(f"{file.name}.json")
+    try:
+        content = json_files.read(path) if path.is_file() else {}
+    except RunFolderError:
+        return {}
+    if not isinstance(content, dict) or not isinstance(content.get("sha256"), str):
+        return {}
+    with file.open("rb") as opened:
+        return content if hashlib.file_digest(opened, "sha256").hexdigest() == content["sha256"] else {}
 
 
 def _read_torch(path: Path) -> tuple[Any, tuple[str, ...]]:

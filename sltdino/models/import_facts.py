@@ -9,6 +9,10 @@ from sltdino.models.import_layouts import Layout, Triple
 
 OUR_HEADER = "sltdino"
 """Key in the header of the safetensors files that this software writes; its value is JSON."""
+_OF_THE_BACKBONE = (
+    "stream", "algorithm", "best_loss", "epochs", "global_step", "backbone", "trained_with", "checkpoint", "network",
+)  # fmt: skip
+"""What an export's sidecar says about the weights, and not about the export."""
 _PLAIN = (str, int, float, bool, list, dict, type(None))
 
 
@@ -36,7 +40,7 @@ def find_facts(file: WeightsFile, layout: Layout, *, width: int, notes: list[str
     picture = file.preprocessor if layout.name.startswith("hf-") else {}
     picture = {"mean": picture.get("image_mean"), "std": picture.get("image_std")} if picture else {}
     # SLT's consumers always feed ImageNet's normalisation: what the run was trained with was folded into the weights
-    said = _mapping(metadata.get("input")) if layout.name == "sltdino" else {}
+    said = _mapping(metadata.get("input")) if layout.name == "sltdino" else _mapping(file.sidecar.get("input"))
     mean, std = _normalisation(file, (picture, _mapping(config.get("pretrained_cfg")), said))
     return Facts(
         _count(config.get("num_attention_heads")) or _count(backbone.get("num_heads")),
@@ -66,9 +70,11 @@ def _config(file: WeightsFile, width: int, notes: list[str]) -> dict[str, Any]:
 
 
 def _metadata(file: WeightsFile) -> dict[str, Any]:
-    """Of a safetensors header, or what stands beside the weights of a PyTorch file, if it is plain."""
+    """Of a safetensors header, what stands beside the weights of a PyTorch file, or our sidecar, if it is plain."""
     said: dict[str, Any] = {}
-    for source in (file.header, _mapping(file.header.get(OUR_HEADER)), _mapping(file.content.get("metadata"))):
+    exported = {key: file.sidecar[key] for key in _OF_THE_BACKBONE if key in file.sidecar}
+    ours, beside = _mapping(file.header.get(OUR_HEADER)), _mapping(file.content.get("metadata"))
+    for source in (file.header, ours, beside, exported):
         said |= {str(key): value for key, value in source.items() if isinstance(value, _PLAIN)}
     return said
 
