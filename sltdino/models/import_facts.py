@@ -27,14 +27,14 @@ class Facts(NamedTuple):
     """All of what the file says, as it says it."""
 
 
-def find_facts(file: WeightsFile, layout: Layout, *, width: int, notes: list[str]) -> Facts:
+def find_facts(file: WeightsFile, layout: Layout, *, width: int, depth: int, notes: list[str]) -> Facts:
     """Facts of config.json and preprocessor_config.json beside the weights, else of the file's own metadata.
 
     Raises:
         CheckpointError: config.json describes another network than ours, or the normalisation is none.
     """
     metadata = _metadata(file)
-    config = _config(file, width, notes)
+    config = _config(file, {"hidden_size": width, "num_hidden_layers": depth}, notes)
     backbone = _mapping(metadata.get("vit")) or _mapping(metadata.get("backbone")) or metadata
     trained_with = _mapping(metadata.get("vit")) or _mapping(metadata.get("trained_with"))
     picture = file.preprocessor if layout.name.startswith("hf-") else {}
@@ -51,13 +51,13 @@ def find_facts(file: WeightsFile, layout: Layout, *, width: int, notes: list[str
     )
 
 
-def _config(file: WeightsFile, width: int, notes: list[str]) -> dict[str, Any]:
+def _config(file: WeightsFile, sizes: Mapping[str, int], notes: list[str]) -> dict[str, Any]:
     """config.json where it may be about these weights: it stands in their folder, as may other files."""
     config = file.config
     if not config:
         return {}
     known = config.keys() & {"num_attention_heads", "pretrained_cfg"}
-    if not known or config.get("hidden_size", width) != width:
+    if not known or any(config.get(key, size) != size for key, size in sizes.items()):
         notes.append("config.json: passed over, because it is not about these weights")
         return {}
     if config.get("hidden_act", "gelu") != "gelu":

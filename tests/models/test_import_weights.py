@@ -264,6 +264,18 @@ def test_normalisation_is_imagenet_s_or_half_with_a_note_or_what_the_file_says(t
     assert not any(note.startswith("normalisation") for note in imported.notes)
 
 
+@pytest.mark.parametrize("claim", [{"hidden_size": 1_000_000_000}, {"num_hidden_layers": 3}])
+def test_a_config_of_another_size_says_nothing_about_these_weights(tmp_path, foreign, claim):
+    path = save(tmp_path / "pytorch_model.bin", foreign.weights("hf_dinov2", width=64))
+    config = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert import_backbone(path).network.vit.num_heads == 4
+    (tmp_path / "config.json").write_text(json.dumps(config | claim))
+    imported = import_backbone(path)
+    assert imported.network.vit.num_heads == 1
+    assert "config.json: passed over, because it is not about these weights" in imported.notes
+
+
 @pytest.mark.parametrize(
     ("mean", "std"), [([0.5] * 3, [0, 0.5, 0.5]), ([0.5] * 3, [-0.2] * 3), ([0.5] * 3, None), ("grey", [0.5] * 3)]
 )
