@@ -12,7 +12,6 @@ from sltdino.core.run_files import (
     LoadedCheckpoint,
     load_checkpoint,
     read_names,
-    stored_progress,
     stored_settings,
 )
 from sltdino.core.settings import PretrainSettings
@@ -132,8 +131,7 @@ def _of_checkpoint(checkpoint: LoadedCheckpoint, *, student: bool) -> TrainedBac
         network.load_state_dict(weights, assign=True)
     except (RuntimeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{checkpoint.path}: its weights do not fit its settings ({error})") from error
-    progress = stored_progress(checkpoint)
-    return trained_backbone(network, settings, progress, checkpoint=checkpoint.path, student=student)
+    return trained_backbone(network, settings, state["progress"], checkpoint=checkpoint.path, student=student)
 
 
 def _fresh(vit: VitSettings, image_size: int) -> VisionTransformer:

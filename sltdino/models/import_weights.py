@@ -11,7 +11,7 @@ from torch import Tensor
 from sltdino.core import checkpoint, foreign_weights
 from sltdino.core.foreign_weights import WeightsFile
 from sltdino.core.rng import fold_in
-from sltdino.core.run_files import PARAMS, LoadedCheckpoint, load_checkpoint, stored_progress, stored_settings
+from sltdino.core.run_files import PARAMS, LoadedCheckpoint, load_checkpoint, stored_settings
 from sltdino.errors import CheckpointError
 from sltdino.models.import_architecture import Inferred, check_architecture, infer_vit
 from sltdino.models.import_facts import OUR_HEADER, find_facts
@@ -88,7 +88,7 @@ def _own(loaded: LoadedCheckpoint) -> ImportedBackbone:
         network.load_state_dict(groups.pop("backbone"), assign=True)
     except (RuntimeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{loaded.path}: its weights do not fit its settings ({error})") from error
-    crops, progress = settings.augmentation, stored_progress(loaded)
+    crops, progress = settings.augmentation, loaded.state["progress"]
     return ImportedBackbone(
         network.eval().requires_grad_(False),
         OWN,

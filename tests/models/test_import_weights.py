@@ -324,7 +324,7 @@ def forget_the_progress(state):
         (claim_a_million_blocks, "no weights for the 10,000,000 blocks"),
         (claim_a_large_width, "do not fit its settings"),
         (pose_as_terabytes, "larger than its data"),
-        (forget_the_progress, "does not say how far its run had come"),
+        (forget_the_progress, "has no progress; name a checkpoint"),
     ],
 )
 @pytest.mark.parametrize("read", [import_backbone, load_trained_backbone])
