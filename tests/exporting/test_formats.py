@@ -241,6 +241,25 @@ def test_a_lone_checkpoint_has_no_run_to_record_it(finished: Path, tmp_path: Pat
     assert not (tmp_path / "artifacts.json").exists()
 
 
+@pytest.mark.parametrize("format", QUICK)
+def test_whatever_a_file_of_others_says_is_written_as_plain_values(
+    make_backbone: Any, tmp_path: Path, format: str
+) -> None:
+    write_backbone(make_backbone(), format="slt", out=tmp_path / "a.pt")
+    content = torch.load(tmp_path / "a.pt", weights_only=True)
+    endless: list[Any] = []
+    endless.append(endless)
+    odd = {"best_loss": float("nan"), "x": [float("inf"), torch.ones(2), {1: 2}], "endless": endless}
+    torch.save({**content, "metadata": content["metadata"] | odd}, tmp_path / "odd.pt")
+    (tmp_path / "out").mkdir()
+    export(tmp_path / "odd.pt", format=format, out=tmp_path / "out" / NAMES[format])
+    sidecar = json.loads(output_names.sidecar_of(tmp_path / "out" / NAMES[format], format).read_text())
+    assert sidecar["x"] == [None, None, {"1": 2}]
+    if format == "slt":
+        metadata = torch.load(tmp_path / "out/b.pt", weights_only=True)["metadata"]
+        assert (metadata["x"], "best_loss" in metadata) == (sidecar["x"], False)
+
+
 # Which network, at which size
 
 
