@@ -48,6 +48,8 @@ class Loop:
         ]
         self._environment = environment()  # asks git, so once a run and not once a save
         self._saved_at = time.monotonic()
+        self.health: Health | None = None
+        """Of the last step that was logged."""
 
     def train(self) -> None:
         """Train to the end.
@@ -109,7 +111,8 @@ class Loop:
             named = "; ".join(f"{path!a}: {reason}" for path, reason in self._bad_training[:_FIVE])
             raise DataError(
                 f"{num_bad} of {num_images:,} images cannot be read, more than "
-                f"--dataset-max-bad-fraction {allowed}: {named}; all are listed in {self.run.path / 'bad_images.jsonl'}"
+                f"--dataset-max-bad-fraction {allowed}: {named}; those found so far are listed in "
+                f"{self.run.path / 'bad_images.jsonl'}"
             )
 
     def _record_bad(self, path: str, reason: str, *, use: str) -> None:
@@ -135,6 +138,7 @@ class Loop:
         step = self.trainer.steps_done
         schedules, index = self.trainer.schedules, step - 1
         health, verdict = self._watch(result)
+        self.health = health
         per_second = steps / max(seconds, 1e-9)
         metrics = {
             **{name: value.item() for name, value in result.metrics.items()},
