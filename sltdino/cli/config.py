@@ -1,5 +1,6 @@
 """`sltdino config init|schema|show`."""
 
+import re
 import shlex
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +12,6 @@ from sltdino.cli.help import PlainCommand, PlainGroup, show_help_without_command
 from sltdino.cli.results import print_json
 from sltdino.core import files
 from sltdino.core.settings_presets import STREAMS
-from sltdino.core.settings_reader import read_settings_file
 from sltdino.core.settings_schema import did_you_mean, printable
 from sltdino.core.settings_text import settings_json, settings_template, settings_toml
 from sltdino.errors import CannotCreateError, RunFolderError, SettingsError
@@ -75,6 +75,8 @@ def show(
 
 
 def _stream_of(file: Path) -> str:
-    """The command that a settings file is for."""
-    named = read_settings_file(file).values.get("stream")
+    """The command that a settings file is for; in those of `config init` a comment says so."""
+    with files.os_errors(file, reading=True), file.open("rb") as content:
+        said = re.search(rb'''^\s*#?"?stream"?\s*[=:]\s*"(\w+)"''', content.read(1 << 18), re.MULTILINE)
+    named = said[1].decode() if said else ""
     return next((stream for stream, values in STREAMS.items() if values["stream"] == named), "hands")

@@ -131,7 +131,7 @@ def _no_checkpoint(run: Path) -> str:
     if is_held(run / LOCK):
         return f"{run}: has no checkpoint yet, and another process is at work in it; wait for its first one"
     if (run / STATUS).exists():
-        return f"{run}: stopped before its first checkpoint; start it again with its `sltdino pretrain` and --overwrite"
+        return f"{run}: stopped before its first checkpoint; run its `sltdino pretrain` again, with --overwrite"
     return f"{run}: holds no checkpoint; name a run folder or a checkpoint file"
 
 

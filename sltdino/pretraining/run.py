@@ -179,8 +179,8 @@ def _train(
 
 
 def _others_said(out: Path, names: Sequence[str]) -> str:
-    count = f"{len(names):,} others" if len(names) > 1 else "another"
-    return f"{out}: holds {count} beside the run, such as {names[0]!r}; a run is easier to keep in a folder of its own"
+    what = f"{len(names):,} other files or folders, such as" if len(names) > 1 else "another file or folder,"
+    return f"{out}: holds {what} {names[0]!r}; a run is easier to keep in a folder of its own"
 
 
 @contextmanager

@@ -81,7 +81,7 @@ def test_the_command_that_accepts_the_changes_can_be_copied_and_is_given_once() 
     assert words[:3] == ["sltdino", "resume", "my run"]
     assert words[3:-2] == [
         "--train-dir", "a b", "--train-dir", "c", "--epochs", "5", "--num-workers", "2", "--global-crop-scale", "0.3",
-        "1.0", "--weight-decay", "0.1", "--use-sinkhorn",
+        "1.0", "--use-sinkhorn", "--weight-decay", "0.1",
     ]  # fmt: skip
     assert words[-2] == "--allow-change"
     allowed = words[-1].split(",")

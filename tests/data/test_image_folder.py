@@ -85,7 +85,7 @@ def test_images_of_a_format_that_is_not_read_come_with_the_command_that_converts
 
 def test_other_files_are_not_said_to_be_images(tmp_path: Path) -> None:
     touch(tmp_path, "notes.txt")
-    with pytest.raises(DataError, match="; name a folder with images$"):
+    with pytest.raises(DataError, match=r"; name a folder with images$"):
         scan([tmp_path])
 
 

@@ -176,11 +176,13 @@ def test_resume_of_what_stopped_before_its_first_checkpoint_says_so_and_how_to_b
 ) -> None:
     (own_pictures / "3.png").write_bytes(b"")
     with pytest.raises(DataError, match=r"those found so far are listed in .*bad_images\.jsonl"):
-        train(images=own_pictures)
-    with pytest.raises(MissingInputError, match="stopped before its first checkpoint; start it again .*--overwrite"):
+        train(images=own_pictures, log_interval=3)
+    with pytest.raises(
+        MissingInputError, match=r"stopped before its first checkpoint; run its .* again, with --overwrite"
+    ):
         resume(tmp_path / "run")
     (own_pictures / "3.png").unlink()
-    assert train(images=own_pictures).steps == 4
+    assert train(images=own_pictures, batch_size=4).steps == 10
     assert (tmp_path / "run" / "bad_images.jsonl").read_text() == ""
     assert any("begun again" in notice["text"] for notice in read_status(tmp_path / "run")["notices"])
 

@@ -161,7 +161,7 @@ def test_a_folder_with_files_of_others_is_taken_with_a_warning_that_counts_them(
     train(reporter=reporter, epochs=1)
     train("alone", reporter=alone, epochs=1)
     [warning] = [line for line in reporter.said if line.startswith("warning: ")]
-    assert "run: holds 2 others beside the run, such as 'a.txt'" in warning
+    assert "run: holds 2 other files or folders, such as 'a.txt'" in warning
     assert not any(line.startswith("warning: ") for line in alone.said)
     assert (tmp_path / "run" / "a.txt").read_text() == "mine"
 
