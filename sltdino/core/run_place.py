@@ -46,9 +46,8 @@ def refuse_unless_new(path: Path, names: CheckpointSettings, *, overwrite: bool)
         if path / name in own and not _is_ours(path / name, kind, key):
             raise RunFolderError(f"{path / name}: not written by sltdino; move it, or choose another --output-dir")
     earlier = read_names(path)  # a run's files may have had other names than the new one's
-    own = [*(file for file in own_files(path, earlier) if file not in own), *own]
     logs = {BAD_IMAGES, names.history_file, earlier.history_file} if path / STATUS in own else set()
-    begun = [file for file in own if _holds_records(file)]
+    begun = [file for file in dict.fromkeys([*own, *own_files(path, earlier)]) if _holds_records(file)]
     progress = [file for file in begun if file.name not in logs or not _is_from_before_the_first_step(file)]
     if progress and not overwrite:
         resumed = f"continue it with --resume auto or `sltdino resume {shlex.quote(str(path))}`, start again with"

@@ -200,7 +200,7 @@ def test_what_is_no_run_is_named(tmp_path: Path) -> None:
 
 def test_a_folder_of_images_is_named_as_one(pictures: Path) -> None:
     with pytest.raises(MissingInputError, match=r"no run folder \(it has no params\.json\); it holds images"):
-        summarize(pictures.parent)
+        summarize(pictures)
 
 
 def test_a_killed_run_without_a_checkpoint_is_not_said_to_be_resumable(finished: Path) -> None:
