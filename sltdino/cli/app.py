@@ -13,13 +13,12 @@ import typer
 from sltdino.cli import completion, config, demo_data, doctor, embed, export, inspect_run, pretrain, resume
 from sltdino.cli.help import PlainCommand, PlainGroup, show_help_without_command
 from sltdino.cli.legacy import translate
-from sltdino.cli.messages import Said, explained, flushed
+from sltdino.cli.messages import INTERRUPTED, Said, explained, flushed, interrupted
 from sltdino.cli.options import takes_settings, with_values
 from sltdino.core.changes import RUN_CONTROL
 from sltdino.errors import MissingInputError
 
 PROGRAM = "sltdino"
-_INTERRUPTED = 130
 
 app = typer.Typer(cls=PlainGroup, context_settings={"help_option_names": ["-h", "--help"], "color": False})
 app.add_typer(pretrain.app, name="pretrain")
@@ -77,7 +76,7 @@ def _guarded(arguments: Callable[[], list[str]], *, debug: bool = False) -> int:
         words = with_values([item for item in typed if item != "--debug"])
         code = app(words, prog_name=PROGRAM, standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
-        code = _INTERRUPTED  # what newer Typers return
+        code = INTERRUPTED
     except SystemExit as end:  # completion ends so, and Typer at a broken pipe, whose error is then behind it
         sys.stdout, sys.stderr = streams
         code = end.code
@@ -87,8 +86,8 @@ def _guarded(arguments: Callable[[], list[str]], *, debug: bool = False) -> int:
         if debug:
             traceback.print_exc()
         return _ended(explained(error, typed))
-    if code == _INTERRUPTED:
-        return _ended(Said(_INTERRUPTED, ("error [E-INTERRUPTED] interrupted",)))
+    if code == INTERRUPTED:
+        return _ended(interrupted(typed))
     return _ended(flushed() or Said(code if isinstance(code, int) else 0))
 
 

@@ -1,5 +1,7 @@
 """`sltdino config init|schema|show`."""
 
+import re
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +14,7 @@ from sltdino.core import files
 from sltdino.core.settings_presets import STREAMS
 from sltdino.core.settings_schema import did_you_mean, printable
 from sltdino.core.settings_text import settings_json, settings_template, settings_toml
-from sltdino.errors import CannotCreateError, SettingsError
+from sltdino.errors import CannotCreateError, RunFolderError, SettingsError
 
 app = typer.Typer(cls=PlainGroup, help="Write, check and show settings files.")
 app.callback(invoke_without_command=True)(show_help_without_command)
@@ -43,6 +45,8 @@ def init(
     with files.new_file(path) as file:
         file.write(settings_template(stream).encode())
     typer.echo(printable(str(path)))
+    command = shlex.join(["sltdino", "pretrain", stream, "--config", str(path), "--dry-run"])
+    typer.echo(printable(f"next: set train_dir in it, then {command}"), err=True)
 
 
 @app.command("schema", cls=PlainCommand)
@@ -63,5 +67,16 @@ def show(
     """Print the settings of a run, and where each value came from; they load back with --config."""
     from sltdino.core.run_files import read_settings
 
+    if run.is_file() and run.suffix.lower() in (".toml", ".tml", ".json"):
+        command = shlex.join(["sltdino", "pretrain", _stream_of(run), "--config", str(run), "--print-config"])
+        raise RunFolderError(f"{run}: a settings file, not a run folder; to see all its settings: {command}")
     loaded = read_settings(run)
     typer.echo(settings_json(loaded) if as_json else settings_toml(loaded), nl=False)
+
+
+def _stream_of(file: Path) -> str:
+    """The command that a settings file is for; in those of `config init` a comment says so."""
+    with files.os_errors(file, reading=True), file.open("rb") as content:
+        said = re.search(rb'''^\s*#?"?stream"?\s*[=:]\s*"(\w+)"''', content.read(1 << 18), re.MULTILINE)
+    named = said[1].decode() if said else ""
+    return next((stream for stream, values in STREAMS.items() if values["stream"] == named), "hands")

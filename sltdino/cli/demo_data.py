@@ -1,5 +1,6 @@
 """`sltdino demo-data hands|face DIR`."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from sltdino.core.settings_presets import STREAMS
 from sltdino.core.settings_schema import did_you_mean, printable
 from sltdino.errors import SettingsError
 
+_FEWEST = 6  # the sixth shows the first held-out signer
 _WORTH_A_PROCESS = 100  # images; a process takes as long to start as to draw fifty
 
 
@@ -21,11 +23,11 @@ def demo_data(
     ],
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write, a sub-folder for each label.")],
     count: Annotated[
-        int, typer.Option(metavar="INT", min=1, help="Images in all. [default: 500]", show_default=False)
-    ] = 500,
+        str, typer.Option(metavar="INT", help="Images in all. [default: 500]", show_default=False)
+    ] = "500",
     seed: Annotated[
-        int, typer.Option(metavar="INT", min=0, help="Seed of everything drawn. [default: 0]", show_default=False)
-    ] = 0,
+        str, typer.Option(metavar="INT", help="Seed of everything drawn. [default: 0]", show_default=False)
+    ] = "0",
     as_json: Annotated[bool, typer.Option("--json", help="Print what was drawn as JSON.")] = False,
 ) -> None:
     """Draw synthetic crops to try the other commands on; the same call completes an interrupted drawing."""
@@ -34,19 +36,23 @@ def demo_data(
             f"demo-data: unknown stream {stream!r}{did_you_mean(stream, STREAMS) or '; use hands or face'}"
         )
 
+    num_images, first = _whole("--count", count, least=_FEWEST), _whole("--seed", seed, least=0)
+
     from rich.console import Console
     from rich.progress import Progress
 
     from sltdino.data import synthetic
 
-    workers = max(1, min(usable_cores(), MOST_WORKERS, count // _WORTH_A_PROCESS))
+    workers = max(1, min(usable_cores(), MOST_WORKERS, num_images // _WORTH_A_PROCESS))
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal or console.is_dumb_terminal) as progress:
-        task = progress.add_task("drawing", total=count)
+        task = progress.add_task("drawing", total=num_images)
         drawn = synthetic.write_demo_crops(
-            stream, folder, count=count, seed=seed, workers=workers,
+            stream, folder, count=num_images, seed=first, workers=workers,
             on_drawn=lambda done: progress.update(task, completed=done),
         )  # fmt: skip
+    command = ["sltdino", "pretrain", stream, "--train-dir", str(folder / "train"), "--val-dir", str(folder / "val")]
+    typer.echo(printable(f"next: {shlex.join(command)}"), err=True)
     if as_json:
         print_json(drawn._asdict())
     else:
@@ -54,3 +60,9 @@ def demo_data(
             f"{drawn.images} images of {len(drawn.labels)} labels in {printable(str(folder))}: "
             f"{drawn.signers['train']} signers in train, {drawn.signers['val']} others in val"
         )
+
+
+def _whole(flag: str, text: str, *, least: int) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 18 and int(text) >= least):
+        raise SettingsError(f"{flag}: must be a whole number of at least {least} (got {text!r})")
+    return int(text)

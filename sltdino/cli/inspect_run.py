@@ -7,9 +7,10 @@ import typer
 
 from sltdino.cli import completion
 from sltdino.cli.results import print_json
+from sltdino.core.missing import not_there
 from sltdino.core.run_files import PARAMS
 from sltdino.core.settings_schema import printable
-from sltdino.errors import CheckpointError
+from sltdino.errors import CheckpointError, MissingInputError
 
 
 def inspect(
@@ -51,6 +52,8 @@ def inspect(
 def _described(source: Path) -> tuple[dict[str, Any], str]:
     from sltdino.core.foreign_weights import WEIGHTS_OF_FOLDER
 
+    if not source.exists():
+        raise MissingInputError(not_there(source))
     holds_weights = any((source / name).is_file() for name in ("config.json", *WEIGHTS_OF_FOLDER))
     if source.is_dir() and ((source / PARAMS).exists() or not holds_weights):
         from sltdino.report import summary

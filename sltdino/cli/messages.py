@@ -11,9 +11,12 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from sltdino.core.settings_schema import printable
-from sltdino.errors import SettingsError, SltDinoError, StorageError
+from sltdino.errors import SettingsError, SltDinoError, StoppedError, StorageError
 
 # Click's contexts and commands are untyped here: newer Typers ship Click inside them, so there is no module to name
+
+INTERRUPTED = 130
+"""128 + SIGINT; what newer Typers return after Ctrl-C."""
 
 STDOUT_CLOSED = 141
 """128 + SIGPIPE, as of any program whose reader has gone: `sltdino inspect RUN | head -1`."""
@@ -32,8 +35,11 @@ def explained(error: Exception, typed: list[str]) -> Said:
     if isinstance(error, SettingsError):
         return Said(error.exit_code, tuple(f"error: {printable(problem)}" for problem in error.problems))
     if isinstance(error, SltDinoError):
-        first, *rest = map(printable, _with_spelt_names(str(error), typed).split("\n"))
-        return Said(error.exit_code, (f"error [{error.code}] {first}", *(f"  {line}" for line in rest)))
+        text, kind = _with_spelt_names(str(error), typed), "error"
+        if isinstance(error, StoppedError):  # which the user or the system wanted
+            text, kind = re.sub(r"\bSIGINT(?= at step| came)", "Ctrl-C", text), "stopped"
+        first, *rest = map(printable, text.split("\n"))
+        return Said(error.exit_code, (f"{kind} [{error.code}] {first}", *(f"  {line}" for line in rest)))
     if hasattr(error, "format_message"):  # Typer's usage errors; their class has lived in two packages
         return Said(2, (f"error: {printable(_usage(error, typed))}",))
     if isinstance(error, OSError) and traceback.extract_tb(error.__traceback__)[-1].name == "echo":  # Typer's
@@ -45,6 +51,13 @@ def explained(error: Exception, typed: list[str]) -> Said:
     summary = printable(f"{type(error).__name__}: {error}".partition("\n")[0])[:300]
     kept = _kept_traceback(error)
     return Said(1, (f"error [E-BUG] {summary}; this is our mistake, please report it with {kept}",))
+
+
+def interrupted(typed: list[str]) -> Said:
+    """What to say when Ctrl-C ended a command that had not begun to watch for it, as a run does while it trains."""
+    command = next((word for word in typed if not word.startswith("-")), "")
+    nothing = "; nothing was saved" if command in ("pretrain", "resume") else ""
+    return Said(INTERRUPTED, (f"stopped [E-INTERRUPTED] Ctrl-C{nothing}",))
 
 
 def flushed() -> Said | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from sltdino.core import artifacts, files, json_files, run_files
+from sltdino.core import artifacts, files, json_files, run_files, run_place
 from sltdino.core.json_files import JsonLines, JsonLinesReader
 from sltdino.core.lock import FolderLock
 from sltdino.core.run_files import DEFAULT_NAMES, LoadedCheckpoint
@@ -192,8 +192,7 @@ class RunDir:
 
     def _prepare(self, *, overwrite: bool, resuming: bool) -> None:
         """With the lock held: what must be known before any work is done."""
-        if not resuming:
-            run_files.make_place(self.path, self.names, overwrite=overwrite)
+        had_records = not resuming and run_place.make_place(self.path, self.names, overwrite=overwrite)
         files.remove_leftovers(self.path)
         hard_links = files.probe(self.path)
         status, damaged = run_files.read_index(self.path / run_files.STATUS, dict)
@@ -206,6 +205,8 @@ class RunDir:
         for log in (self._metrics, self._bad_images):
             if log.torn_bytes:
                 self.notice(f"{log.path.name}: {log.torn_bytes} bytes of an unfinished record were cut off its end")
+        if had_records and not overwrite:
+            self.notice("begun again: an earlier start in this folder ended before its first step")
         for text in (damaged, damaged_too, self._lock.notice, "" if hard_links else _NO_HARD_LINKS):
             if text:
                 self.notice(text)

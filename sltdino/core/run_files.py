@@ -1,4 +1,4 @@
-"""The files of a run folder: their names, how to read them back, and when they may be replaced."""
+"""The files of a run folder: their names, and how to read them back."""
 
 import os
 from pathlib import Path
@@ -6,8 +6,10 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import ValidationError
 
-from sltdino.core import files, json_files
+from sltdino.core import json_files
 from sltdino.core.json_files import JsonLinesReader
+from sltdino.core.lock import is_held
+from sltdino.core.missing import not_there
 from sltdino.core.settings import CheckpointSettings, PretrainSettings
 from sltdino.core.settings_files import LoadedSettings
 from sltdino.errors import CheckpointError, MissingInputError, RunFolderError
@@ -33,6 +35,12 @@ def read_params(path: Path) -> dict[str, Any]:
     Raises:
         MissingInputError: there is no such folder, or it holds no run. RunFolderError: the file is damaged.
     """
+    if not path.is_dir():
+        raise MissingInputError(
+            f"{path}: a file, not a run folder; name a folder" if path.exists() else not_there(path)
+        )
+    if not (path / PARAMS).is_file():
+        raise MissingInputError(f"{path}: no run folder (it has no {PARAMS}); name the folder of a run")
     return _expect(json_files.read(path / PARAMS), dict, path / PARAMS)  # type: ignore[no-any-return]
 
 
@@ -94,8 +102,12 @@ def load_checkpoint(
     """
     from sltdino.core import checkpoint
 
+    if not run_or_file.exists():
+        raise MissingInputError(not_there(run_or_file))
     if not run_or_file.is_dir():
         return LoadedCheckpoint(checkpoint.load(run_or_file), run_or_file)
+    if which == "last" and not has_checkpoint(run_or_file):
+        raise MissingInputError(_no_checkpoint(run_or_file))
     names = read_names(run_or_file)
     path = run_or_file / (names.last_name if which == "last" else names.best_name)
     previous = run_or_file / previous_name(names)
@@ -115,6 +127,14 @@ def load_checkpoint(
         step = state.get("progress", {}).get("global_step", "an unknown")
         way_on = f"{previous.name} is at step {step}: sltdino resume {run_or_file} --fallback"
         raise CheckpointError(f"{reason}; {way_on}", code=error.code) from error
+
+
+def _no_checkpoint(run: Path) -> str:
+    if is_held(run / LOCK):
+        return f"{run}: has no checkpoint yet, and another process is at work in it; wait for its first one"
+    if (run / STATUS).exists():
+        return f"{run}: stopped before its first checkpoint; run its `sltdino pretrain` again, with --overwrite"
+    return f"{run}: holds no checkpoint; name a run folder or a checkpoint file"
 
 
 def stored_settings(checkpoint: LoadedCheckpoint) -> PretrainSettings:
@@ -204,45 +224,6 @@ def own_files(path: Path, names: CheckpointSettings) -> list[Path]:
     checkpoints = [names.last_name, previous_name(names), names.best_name]
     own = [*checkpoints, names.history_file, BAD_IMAGES, ARTIFACTS, STATUS, PARAMS]
     return [path / name for name in own if (path / name).exists() or (path / name).is_symlink()]
-
-
-def make_place(path: Path, names: CheckpointSettings, *, overwrite: bool) -> None:
-    """Remove the files of an earlier run that `refuse_unless_new` lets go.
-
-    Raises:
-        RunFolderError: as `refuse_unless_new`. CannotCreateError, StorageError: a file cannot be removed.
-    """
-    own = refuse_unless_new(path, names, overwrite=overwrite)
-    with files.os_errors(path):
-        for file in own:
-            file.unlink()
-
-
-def refuse_unless_new(path: Path, names: CheckpointSettings, *, overwrite: bool) -> list[Path]:
-    """The files that a new run would have to remove; one that failed before its first record has nothing to lose.
-
-    Raises:
-        RunFolderError: the folder holds a run and `overwrite` was not given, or files of others under our names.
-    """
-    own = own_files(path, names)
-    for name, kind, key in ((PARAMS, dict, "algorithm"), (STATUS, dict, "state"), (ARTIFACTS, list, "")):
-        if path / name in own and not _is_ours(path / name, kind, key):
-            raise RunFolderError(f"{path / name}: not written by sltdino; move it, or choose another --output-dir")
-    progress = [file for file in own if file.name not in (PARAMS, STATUS, ARTIFACTS) and file.lstat().st_size]
-    if progress and not overwrite:
-        raise RunFolderError(
-            f"{path}: holds a run already ({progress[0].name}); continue it with --resume auto or "
-            f"`sltdino resume {path}`, start again with --overwrite, or choose another --output-dir"
-        )
-    return own
-
-
-def _is_ours(path: Path, kind: type[Any], key: str) -> bool:
-    try:
-        content = _expect(json_files.read(path), kind, path)
-    except (RunFolderError, MissingInputError):
-        return False
-    return not key or key in content
 
 
 def read_index(path: Path, kind: type[Any]) -> tuple[Any, str]:

@@ -1,7 +1,8 @@
 """Find the images of a data set: files and folders to a compact, ordered, fingerprinted list."""
 
 import os
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ from numpy.typing import NDArray
 
 from sltdino.data.scanner import Folder, Scanner, natural_key
 from sltdino.errors import DataError
+
+_CONVERTIBLE = {"webp": "WebP", "heic": "HEIC", "heif": "HEIF", "avif": "AVIF", "gif": "GIF"}
 
 
 class ImageFolder:
@@ -86,7 +89,8 @@ def scan(roots: Sequence[Path], *, exclude: Path | None = None) -> ImageFolder:
         where = ", ".join(map(str, roots))
         found = ", ".join(f"{count:,} {suffix or 'without suffix'}" for suffix, count in scanner.others.most_common(8))
         details = "; ".join((f"found {found}" if found else "found no other files", *scanner.warnings()))
-        raise DataError(f"no PNG, JPEG, BMP or TIFF images in {where}: {details}; name a folder with images")
+        way_on = _conversion(scanner.others, roots[0]) or "name a folder with images"
+        raise DataError(f"no PNG, JPEG, BMP or TIFF images in {where}: {details}; {way_on}")
     return ImageFolder(
         scanner.folders,
         names=bytes(scanner.names),
@@ -96,3 +100,10 @@ def scan(roots: Sequence[Path], *, exclude: Path | None = None) -> ImageFolder:
         other_formats=dict(sorted(scanner.others.items())),
         warnings=scanner.warnings(),
     )
+
+
+def _conversion(others: Mapping[str, int], root: Path) -> str:
+    """How to make the commonest images that are not read into some that are; empty without such images."""
+    suffix = max((name for name in others if name in _CONVERTIBLE), key=lambda name: others[name], default="")
+    command = f"find {shlex.quote(str(root))} -iname '*.{suffix}' -exec mogrify -format png {{}} +"
+    return f"{_CONVERTIBLE[suffix]} is not read, convert it, with ImageMagick: {command}" if suffix else ""

@@ -6,8 +6,10 @@ import os
 import re
 from array import array
 from collections import Counter
+from pathlib import Path
 from typing import NamedTuple
 
+from sltdino.core.missing import not_there
 from sltdino.errors import DataError, MissingInputError
 
 EXTENSIONS = frozenset((b"png", b"jpg", b"jpeg", b"bmp", b"tif", b"tiff"))
@@ -54,8 +56,11 @@ class Scanner:
                 os.scandir(root).close()
             else:
                 size = os.stat(root).st_size
+        except FileNotFoundError as error:
+            raise MissingInputError(not_there(Path(os.fsdecode(root)))) from error
         except OSError as error:
-            raise MissingInputError(f"{os.fsdecode(root)}: {error.strerror}") from error
+            message = f"{os.fsdecode(root)}: {error.strerror}; check its name and its permissions"
+            raise MissingInputError(message) from error
         if is_folder:
             self._walk(root)
             return

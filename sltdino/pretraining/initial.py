@@ -11,9 +11,6 @@ from sltdino.models.import_weights import ImportedBackbone
 from sltdino.models.loading import import_named
 from sltdino.pretraining.progress import Reporter
 
-GOT_WORSE = "try a lower --learning-rate, --layer-decay 0.9 or fewer epochs"
-"""What may help where continued training made features worse."""
-
 
 class Initial(NamedTuple):
     """Imported weights, and where they come from."""

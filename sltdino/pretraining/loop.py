@@ -47,6 +47,8 @@ class Loop:
         ]
         self._environment = environment()  # asks git, so once a run and not once a save
         self._saved_at = time.monotonic()
+        self.health: Health | None = None
+        """Of the last step that was logged."""
 
     def train(self) -> None:
         """Train to the end.
@@ -105,7 +107,7 @@ class Loop:
         num_bad, num_images = len(self._bad_training), len(self.session.images)
         allowed = self.settings.dataset.max_bad_fraction
         if loaded.bad and num_bad > allowed * num_images:
-            then = f"all are listed in {self.run.path / 'bad_images.jsonl'}"
+            then = f"those found so far are listed in {self.run.path / 'bad_images.jsonl'}"
             raise too_many_bad(self._bad_training, num_images=num_images, allowed=allowed, then=then)
 
     def _record_bad(self, path: str, reason: str, *, use: str) -> None:
@@ -131,6 +133,7 @@ class Loop:
         step = self.trainer.steps_done
         schedules, index = self.trainer.schedules, step - 1
         health, verdict = self._watch(result)
+        self.health = health
         per_second = steps / max(seconds, 1e-9)
         metrics = {
             **{name: value.item() for name, value in result.metrics.items()},

@@ -115,8 +115,7 @@ class Bar:
             TextColumn("{task.description}", table_column=rest), console=console, expand=True,
         )  # fmt: skip
         self._task = self._progress.add_task("", total=None)
-        self._progress.start()
-        self._progress.console.show_cursor(True)
+        self._is_started = False
 
     def say(self, text: str) -> None:
         """Print the line above the bar."""
@@ -131,14 +130,19 @@ class Bar:
         """Nothing."""
 
     def step(self, step: int, total_steps: int, metrics: Mapping[str, Any]) -> None:
-        """Move the bar."""
+        """Move the bar; the first step shows it, so that what fails before leaves none."""
         with suppress(OSError):
+            if not self._is_started:
+                self._is_started = True
+                self._progress.start()
+                self._progress.console.show_cursor(True)
             self._progress.update(self._task, completed=step, total=total_steps, description=describe(metrics))
 
     def close(self) -> None:
         """Leave the last state of the bar on the screen."""
         with suppress(OSError):
-            self._progress.stop()
+            if self._is_started:
+                self._progress.stop()
 
 
 def reporter_for_terminal(*, quiet: bool = False, verbose: bool = False) -> Reporter:

@@ -1,23 +1,26 @@
 """Start a run, or go on with one."""
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from sltdino.core.auto import settle
 from sltdino.core.distributed import join
 from sltdino.core.memory import keep_freed_memory
 from sltdino.core.run_dir import RunDir, State
 from sltdino.core.run_files import PARAMS, LoadedCheckpoint, read_params, stored_settings
+from sltdino.core.run_place import other_files
 from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_files import LoadedSettings, load_settings
 from sltdino.core.settings_schema import flatten, with_absolute_paths
 from sltdino.core.signals import StopRequest
 from sltdino.errors import SltDinoError, StoppedError
 from sltdino.pretraining.finish import check_exports, write_exports
-from sltdino.pretraining.initial import GOT_WORSE, read_initial, say_adapted, start_name
+from sltdino.pretraining.initial import read_initial, say_adapted
 from sltdino.pretraining.loop import Loop
+from sltdino.pretraining.outcome import RunSummary, next_commands, outcome, summary_of
 from sltdino.pretraining.params import run_params
 from sltdino.pretraining.progress import Reporter, Silent, duration
 from sltdino.pretraining.session import COPIES, Session, build_session, checkpoint_bytes
@@ -30,22 +33,6 @@ from sltdino.pretraining.start import (
     overwrites,
     scan_images,
 )
-
-
-class RunSummary(NamedTuple):
-    """How a run ended."""
-
-    run_dir: Path
-    steps: int
-    epochs: int
-    best: dict[str, Any] | None
-    """`{"metric": "knn"|"loss", "value", "epoch"}` of checkpoint_best; None when every epoch was collapsed."""
-    knn: float | None
-    """Last k-NN accuracy 0..1, where there are validation images."""
-    knn_untrained: float | None
-    knn_pixels: float | None
-    seconds: float
-    """Time spent training."""
 
 
 def pretrain(
@@ -87,6 +74,8 @@ def pretrain(
             session.settings, images, output_dir=out, origins={**(origins or {}), **settled.origins},
             config_files=[str(path) for path in config_files], total_steps=session.plan.total_steps,
         )  # fmt: skip
+        if others := other_files(out, settings.checkpointing):
+            reporter.warn(_others_said(out, others))
         if initial is not None:
             record["initial_weights"] = {**initial.record, "adapted": session.adapted}
         return _train(session, run, reporter, params=record, checkpoint=None)
@@ -142,8 +131,9 @@ def _go_on(
         checkpoint, requested, images, allow_change=allow_change, world_size=world.size
     )
     if finished:
-        reporter.say(f"{out}: finished already, {step} of {step} steps; --epochs goes on")
-        return _summary(out, step, state["progress"])
+        longer = f"sltdino resume {shlex.quote(str(out))} --epochs N"
+        reporter.say(f"{out}: finished already, {step} of {step} steps; to train longer: {longer}")
+        return summary_of(out, step, state["progress"])
     with out_of_memory_said():
         session = build_session(settings, images, world)
     total = session.plan.total_steps
@@ -183,30 +173,16 @@ def _train(
             run.notice(f"started from {session.settings.init_from}: {'; '.join(session.adapted)}")
         loop.train()
         write_exports(session, run, loop.progress, reporter)
-        summary = _summary(run.path, session.trainer.steps_done, loop.progress)
+        summary = summary_of(run.path, session.trainer.steps_done, loop.progress)
         run.write_status("done", exit_code=0, message=f"{summary.steps} steps in {duration(summary.seconds)}")
-        reporter.say(_outcome(summary, start=start_name(session.settings)))
+        reporter.say(outcome(summary, session.settings, loop.health))
+        reporter.say(next_commands(session.settings, run.path))
         return summary
 
 
-def _summary(run: Path, steps: int, progress: Mapping[str, Any]) -> RunSummary:
-    return RunSummary(
-        run, steps, progress["epoch"], progress["best"], progress["knn"], progress["knn_untrained"],
-        progress["knn_pixels"], progress["seconds"],
-    )  # fmt: skip
-
-
-def _outcome(summary: RunSummary, *, start: str) -> str:
-    parts = [f"done: {summary.steps:,} steps in {duration(summary.seconds)}"]
-    if summary.knn is not None and summary.knn_untrained is not None:
-        parts.append(
-            f"k-NN {summary.knn_untrained:.1%} before, {summary.knn:.1%} after (raw pixels {summary.knn_pixels:.1%})"
-        )
-        if summary.knn < summary.knn_untrained:
-            parts.append(f"worse than the {start}: {GOT_WORSE}")
-    if summary.best is None:
-        parts.append("no best checkpoint: every epoch was collapsed")
-    return "; ".join(parts)
+def _others_said(out: Path, names: Sequence[str]) -> str:
+    what = f"{len(names):,} other files or folders, such as" if len(names) > 1 else "another file or folder,"
+    return f"{out}: holds {what} {names[0]!r}; a run is easier to keep in a folder of its own"
 
 
 @contextmanager

@@ -15,10 +15,11 @@ from sltdino.core.run_files import (
     check_names,
     has_checkpoint,
     load_checkpoint,
+    read_names,
     read_status,
-    refuse_unless_new,
     stored_settings,
 )
+from sltdino.core.run_place import refuse_unless_new
 from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_files import LoadedSettings
 from sltdino.data.image_folder import ImageFolder, scan
@@ -130,7 +131,7 @@ def continuation(
     state = checkpoint.state
     stored = stored_settings(checkpoint)
     changes = (*compare(stored, requested), *data_change(state, images))
-    check_changes(changes, allow_change)
+    check_changes(changes, allow_change, run=_resumed_by(checkpoint))
     step = state["steps_done"]
     done = read_status(checkpoint.path.parent).get("state") == "done"
     settings = with_changes(stored, changes)
@@ -139,6 +140,12 @@ def continuation(
     if step > total and not finished:
         raise SettingsError(f"--epochs: {settings.epochs} are {total} steps, and the run has done {step}")
     return Continuation(settings, changes, step, finished)
+
+
+def _resumed_by(checkpoint: LoadedCheckpoint) -> Path:
+    """What `sltdino resume` takes: the folder, or the file where it is not the folder's last checkpoint."""
+    run = checkpoint.path.parent
+    return run if checkpoint.path.name == read_names(run).last_name else checkpoint.path
 
 
 def overwrites(settings: PretrainSettings) -> bool:

@@ -1,18 +1,31 @@
 """What a run folder says: what it is, how far, how fast, how good, whether healthy, and its files."""
 
 import math
+import os
 import shlex
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from sltdino.core.lock import is_held
-from sltdino.core.run_files import LOCK, PARAMS, read_artifacts, read_metrics, read_names, read_params, read_status
+from sltdino.core.run_files import (
+    LOCK,
+    PARAMS,
+    has_checkpoint,
+    read_artifacts,
+    read_metrics,
+    read_names,
+    read_params,
+    read_status,
+)
 from sltdino.core.settings_schema import printable
-from sltdino.errors import RunFolderError
+from sltdino.data.scanner import EXTENSIONS
+from sltdino.errors import MissingInputError, RunFolderError
 from sltdino.training.health import Health, judge
 
 _CURVE_WIDTH = 40
+_LOOKED_THROUGH = 1000  # files of a folder that is no run
 _BLOCKS = "▁▂▃▄▅▆▇█"
 
 
@@ -27,11 +40,13 @@ def summarize(run: Path) -> dict[str, Any]:
     latest: dict[str, dict[str, Any]] = {}
     losses: list[float] = []
     evaluations: list[dict[str, Any]] = []
+    collapsed_epochs = 0
     for record in history:
         context = str(record.get("context"))
         latest[context] = record
         if context == "train_epoch" and record.get("loss") is not None:
             losses.append(record["loss"])
+            collapsed_epochs += record.get("health") not in ("healthy", None)  # the old scripts did not watch
         elif context == "eval":
             evaluations.append({key: record.get(key) for key in ("epoch", "step", "knn", "knn_pixels")})
     return {
@@ -42,7 +57,7 @@ def summarize(run: Path) -> dict[str, Any]:
         "speed": _speed(latest.get("train_step", {}), status),
         "loss": {"epochs": losses, "last_step": latest.get("train_step", {}).get("loss")},
         "knn": {"start": _start_name(params), **_knn(evaluations, latest.get("eval", {}))},
-        "health": _health(params, latest.get("train_step", {})),
+        "health": {**_health(params, latest.get("train_step", {})), "collapsed_epochs": collapsed_epochs},
         "best": latest.get("train_best"),
         "bad_images": status.get("bad_images", 0),
         "unreadable_records": history.unreadable,
@@ -52,10 +67,17 @@ def summarize(run: Path) -> dict[str, Any]:
 
 
 def _params(run: Path) -> dict[str, Any]:
+    if run.is_dir() and not (run / PARAMS).exists() and _holds_images(run):
+        raise MissingInputError(f"{run}: no run folder (it has no {PARAMS}); it holds images: --train-dir takes it")
     params = read_params(run)
     if missing := [key for key in ("algorithm", "stream", "backbone", "epochs") if key not in params]:
         raise RunFolderError(f"{run / PARAMS}: has no {missing[0]!r}, so it is of no run; name the folder of one")
     return params
+
+
+def _holds_images(folder: Path) -> bool:
+    files = islice(folder.rglob("*"), _LOOKED_THROUGH)
+    return any(os.fsencode(file.suffix[1:].lower()) in EXTENSIONS for file in files)
 
 
 def render(summary: Mapping[str, Any]) -> str:
@@ -69,8 +91,8 @@ def render(summary: Mapping[str, Any]) -> str:
         ("how fast", _speed_text(speed)),
         ("loss", _loss_text(summary["loss"], what["num_prototypes"])),
         ("how good", _knn_text(summary["knn"])),
-        ("healthy", ": ".join(filter(None, (summary["health"]["verdict"], summary["health"]["remedy"])))),
-        ("best", _best_text(summary["best"])),
+        ("health", ": ".join(filter(None, (summary["health"]["verdict"], summary["health"]["remedy"])))),
+        ("best", _best_text(summary)),
     ]  # fmt: skip
     if summary["bad_images"]:
         rows.append(("skipped", f"{summary['bad_images']} images that cannot be read, listed in bad_images.jsonl"))
@@ -93,7 +115,8 @@ def _state(run: Path, status: Mapping[str, Any]) -> dict[str, str]:
     """What status.json says; but a killed process could not say that it is gone."""
     if status.get("state") == "running" and not is_held(run / LOCK):
         command = f"sltdino resume {shlex.quote(str(run))}"
-        return {"state": "interrupted", "message": f"its process is gone; go on with: {command}"}
+        way_on = f"go on with: {command}" if has_checkpoint(run) else "it had no checkpoint yet, so start it again"
+        return {"state": "interrupted", "message": f"its process is gone; {way_on}"}
     return {"state": status.get("state", "unknown"), "message": status.get("message", "")}
 
 
@@ -145,7 +168,7 @@ def _knn(evaluations: list[dict[str, Any]], last: Mapping[str, Any]) -> dict[str
         "untrained": first.get("knn") if first.get("epoch") == 0 else None,
         "raw_pixels": first.get("knn_pixels"),
         "last": last.get("knn"),
-        "best": max((record["knn"] for record in evaluations if record["knn"] is not None), default=None),
+        "best": max((row["knn"] for row in evaluations if row["epoch"] and row["knn"] is not None), default=None),
         "protocol": last.get("protocol", ""),
         "curve": [record["knn"] for record in evaluations],
     }
@@ -165,10 +188,15 @@ def _files(run: Path) -> list[dict[str, Any]]:
     for artifact in read_artifacts(run):
         path = Path(artifact["path"])
         path = run / path.name if not path.exists() and (run / path.name).exists() else path  # a moved run folder
-        size = path.stat().st_size / 1e6 if path.exists() else 0.0
+        size = _bytes(path) / 1e6
         found.append({"name": artifact["name"], "path": str(path), "megabytes": size, "exists": path.exists(),
                       "metadata": artifact["metadata"]})  # fmt: skip
     return found
+
+
+def _bytes(path: Path) -> int:
+    parts = path.rglob("*") if path.is_dir() else [path]
+    return sum(part.stat().st_size for part in parts if part.is_file())
 
 
 def _progress_text(progress: Mapping[str, Any]) -> str:
@@ -197,11 +225,18 @@ def _knn_text(knn: Mapping[str, Any]) -> str:
     start = "" if knn["untrained"] is None else f"{knn['start']} {knn['untrained']:.1%}, "
     worse = "" if knn["untrained"] is None or knn["last"] >= knn["untrained"] else "; worse than it started"
     pixels = "" if knn["raw_pixels"] is None else f"raw pixels {knn['raw_pixels']:.1%}, "
-    return f"k-NN {knn['last']:.1%} ({start}{pixels}best {knn['best']:.1%}){worse}  {curve(knn['curve'])}"
+    best = "" if knn["best"] is None else f"best {knn['best']:.1%}"
+    compared = f"{start}{pixels}{best}".removesuffix(", ")
+    return f"k-NN {knn['last']:.1%} ({compared}){worse}  {curve(knn['curve'])}"
 
 
-def _best_text(best: Mapping[str, Any] | None) -> str:
-    if best is None:
+def _best_text(summary: Mapping[str, Any]) -> str:
+    best, num_epochs = summary["best"], len(summary["loss"]["epochs"])
+    if best is None and not num_epochs:
+        return "none: no epoch has finished"
+    if best is None and summary["health"]["collapsed_epochs"] == num_epochs:
         return "none: no epoch has finished without collapse"
+    if best is None:
+        return "none: k-NN was not measured yet after an epoch without collapse"
     value = f"k-NN {best['value']:.1%}" if best.get("metric") == "knn" else f"loss {best['loss']:.3f}"
     return f"epoch {best['epoch']}, {value}"

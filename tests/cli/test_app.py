@@ -26,7 +26,12 @@ ARGV = ("pretrain", "hands", "--train-dir", "a")
     [
         (errors.DataError("too few"), 65, "error [E-DATA] too few"),
         (errors.CheckpointError("bad", code="E-CKPT-CORRUPT"), 65, "error [E-CKPT-CORRUPT] bad"),
-        (errors.StoppedError("saved", exit_code=75), 75, "error [E-STOPPED] saved"),
+        (errors.StoppedError("saved", exit_code=75), 75, "stopped [E-STOPPED] saved"),
+        (
+            errors.StoppedError("SIGINT at step 62 of 152; saved", exit_code=130),
+            130,
+            "stopped [E-STOPPED] Ctrl-C at step 62 of 152; saved",
+        ),
         (errors.RunInUseError("busy\x1b[2J"), 69, "error [E-IN-USE] busy\\x1b[2J"),
         (errors.SettingsError("late"), 2, "error: late"),
         (
@@ -34,7 +39,7 @@ ARGV = ("pretrain", "hands", "--train-dir", "a")
             74,
             "error [E-STORAGE] runs/a: Permission denied; check the name, its permissions and the disk",
         ),
-        (KeyboardInterrupt(), 130, "error [E-INTERRUPTED] interrupted"),
+        (KeyboardInterrupt(), 130, "stopped [E-INTERRUPTED] Ctrl-C; nothing was saved"),
     ],
 )
 def test_an_error_is_one_line_and_its_exit_code(
@@ -157,3 +162,16 @@ def test_the_entry_point_is_main() -> None:
 
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["scripts"]["sltdino"] == f"{app.__name__}:{app.main.__name__}"
+
+
+def test_an_interrupted_command_that_writes_as_it_goes_does_not_say_that_nothing_was_saved(
+    monkeypatch: pytest.MonkeyPatch, run: Any, tmp_path: Path
+) -> None:
+    from sltdino.data import synthetic
+
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(synthetic, "write_demo_crops", interrupted)
+    result = run("demo-data", "hands", str(tmp_path / "drawn"))
+    assert (result.code, result.err) == (130, ["stopped [E-INTERRUPTED] Ctrl-C"])

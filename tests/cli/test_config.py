@@ -17,7 +17,9 @@ from sltdino.core.settings_files import load_settings
 def test_init_writes_a_file_that_trains(stream: str, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     result = run("config", "init", stream)
-    assert (result.code, result.out, result.err) == (0, f"{stream}.toml\n", [])
+    command = f"sltdino pretrain {stream} --config {stream}.toml --dry-run"
+    assert (result.code, result.out) == (0, f"{stream}.toml\n")
+    assert result.err == [f"next: set train_dir in it, then {command}"]
     assert load_settings(stream, files=[Path(f"{stream}.toml")]).settings.train_dir[0].parent == Path("crops")
 
 
@@ -72,6 +74,20 @@ def test_show_of_a_run_of_the_old_scripts_says_why_it_cannot(run: Any, tmp_path:
     result = run("config", "show", str(tmp_path))
     assert result.code == 2
     assert "holds no settings that this version reads" in result.err[0]
+
+
+@pytest.mark.parametrize("stream", ["face", "hands"])
+def test_show_of_a_settings_file_names_the_command_that_shows_it(stream: str, run: Any, tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    run("config", "init", stream, str(file))
+    result = run("config", "show", str(file))
+    assert result.code == 2
+    assert "a settings file, not a run folder" in result.err[0]
+    assert result.err[0].endswith(f": sltdino pretrain {stream} --config {file} --print-config")
+
+
+def test_show_of_a_folder_that_is_no_run_says_so(run: Any, tmp_path: Path) -> None:
+    assert f"{tmp_path}: no run folder (it has no params.json)" in run("config", "show", str(tmp_path)).err[0]
 
 
 def test_show_of_nothing_is_a_missing_input(run: Any, tmp_path: Path) -> None:

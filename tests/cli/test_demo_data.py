@@ -4,11 +4,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 
 def test_the_report_is_one_line_or_json_and_a_pipe_sees_no_progress(run: Any, tmp_path: Path) -> None:
     plain = run("demo-data", "hands", str(tmp_path / "plain"), "--count", "12")
     as_json = run("demo-data", "hands", str(tmp_path / "json"), "--count", "12", "--json")
-    assert (plain.code, plain.err, as_json.code, as_json.err) == (0, [], 0, [])
+    assert (plain.code, as_json.code) == (0, 0)
+    for name, result in (("plain", plain), ("json", as_json)):
+        folder = tmp_path / name
+        assert result.err == [f"next: sltdino pretrain hands --train-dir {folder}/train --val-dir {folder}/val"]
     assert plain.out.startswith("12 images of 3 labels in ")
     report = json.loads(as_json.out)
     assert report["folder"] == str(tmp_path / "json")
@@ -30,3 +35,12 @@ def test_a_folder_that_holds_something_is_refused(run: Any, tmp_path: Path) -> N
     result = run("demo-data", "hands", str(tmp_path), "--count", "6")
     assert result.code == 2
     assert "is not empty" in result.err[0]
+
+
+@pytest.mark.parametrize("count", ["0", "5", "-3", "ten", "6.5", ""])
+def test_a_count_that_cannot_be_drawn_is_refused_in_plain_words(count: str, run: Any, tmp_path: Path) -> None:
+    result = run("demo-data", "hands", str(tmp_path / "drawn"), f"--count={count}")
+    assert (result.code, result.err) == (
+        2, [f"error: --count: must be a whole number of at least 6 (got {count!r})"]
+    )  # fmt: skip
+    assert not (tmp_path / "drawn").exists()

@@ -1,5 +1,7 @@
 """What a resumed run may change."""
 
+import shlex
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +20,7 @@ def settings(**flags: Any) -> PretrainSettings:
 
 def refusals(changes: list[Change], allowed: tuple[str, ...] = ()) -> list[str]:
     with pytest.raises(ChangeRefusedError) as caught:
-        check_changes(changes, allowed)
+        check_changes(changes, allowed, run=Path("my run"))
     return str(caught.value).split("\n")
 
 
@@ -53,7 +55,7 @@ def test_the_same_folder_named_from_elsewhere_is_no_change(monkeypatch: pytest.M
 
 
 def test_free_changes_pass() -> None:
-    check_changes(compare(settings(), settings(num_workers=2, log_interval=3, tags=["x"])), [])
+    check_changes(compare(settings(), settings(num_workers=2, log_interval=3, tags=["x"])), [], run=Path("r"))
 
 
 def test_all_refused_changes_are_listed_at_once() -> None:
@@ -61,14 +63,45 @@ def test_all_refused_changes_are_listed_at_once() -> None:
     assert lines == [
         "seed: the run has 42, asked for 1; this is what makes it that run: start a new one",
         "vit.depth: the run has auto, asked for 3; this is what makes it that run: start a new one",
-        "epochs: the run has 100, asked for 5; it would change the run's course: "
-        "sltdino resume --allow-change epochs accepts that",
+        "epochs: the run has 100, asked for 5; it would change the run's course",
     ]
+
+
+def test_the_command_that_accepts_the_changes_can_be_copied_and_is_given_once() -> None:
+    asked = settings(
+        train_dir=["a b", "c"], epochs=5, weight_decay=0.1, global_crop_scale=[0.3, 1], use_sinkhorn=True, num_workers=2
+    )
+    listing = Change("train_dir", "trajectory", "24 images, listing ab", "25 images, listing cd")
+    *lines, last = refusals([*compare(settings(), asked), listing])
+    assert [line.partition(":")[0] for line in lines].count("train_dir") == 2
+    assert "sltdino resume" not in "".join(lines)
+    said, _, command = last.partition(": ")
+    assert said == "to go on with that"
+    words = shlex.split(command)
+    assert words[:3] == ["sltdino", "resume", "my run"]
+    assert words[3:-2] == [
+        "--train-dir", "a b", "--train-dir", "c", "--epochs", "5", "--num-workers", "2", "--global-crop-scale", "0.3",
+        "1.0", "--use-sinkhorn", "--weight-decay", "0.1",
+    ]  # fmt: skip
+    assert words[-2] == "--allow-change"
+    allowed = words[-1].split(",")
+    assert len(set(allowed)) == len(allowed)
+    check_changes([*compare(settings(), asked), listing], [*allowed, "epochs"], run=Path("my run"))
+
+
+def test_more_epochs_need_no_permission_of_resume() -> None:
+    assert refusals(compare(settings(), settings(epochs=5)))[-1] == (
+        "to go on with that: sltdino resume 'my run' --epochs 5"
+    )
+
+
+def test_what_cannot_be_allowed_is_given_no_command() -> None:
+    assert not any("sltdino resume" in line for line in refusals(compare(settings(), settings(seed=1, epochs=5))))
 
 
 @pytest.mark.parametrize("name", ["optimizer.weight_decay", "weight_decay", "--weight-decay", "weight-decay"])
 def test_a_trajectory_change_passes_when_allowed_under_any_of_its_names(name: str) -> None:
-    check_changes(compare(settings(), settings(weight_decay=0.1)), [name])
+    check_changes(compare(settings(), settings(weight_decay=0.1)), [name], run=Path("r"))
 
 
 def test_an_identity_change_cannot_be_allowed() -> None:
@@ -76,7 +109,7 @@ def test_an_identity_change_cannot_be_allowed() -> None:
 
 
 def test_allowing_one_change_does_not_allow_another() -> None:
-    [line] = refusals(compare(settings(), settings(epochs=5, weight_decay=0.1)), ("epochs",))
+    line, _ = refusals(compare(settings(), settings(epochs=5, weight_decay=0.1)), ("epochs",))
     assert line.startswith("optimizer.weight_decay: ")
 
 

@@ -520,7 +520,9 @@ def test_names_in_a_params_json_cannot_lead_out_of_the_folder(trained, chosen):
 
 
 def test_a_run_without_any_checkpoint_is_missing_input(tmp_path):
-    with RunDir.create(tmp_path), pytest.raises(MissingInputError, match="no such checkpoint"):
+    with RunDir.create(tmp_path), pytest.raises(MissingInputError, match="no checkpoint yet, and another process"):
+        load_checkpoint(tmp_path)
+    with pytest.raises(MissingInputError, match="stopped before its first checkpoint"):
         load_checkpoint(tmp_path)
 
 

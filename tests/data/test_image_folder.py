@@ -2,6 +2,8 @@
 
 import os
 import pickle
+import shlex
+import subprocess
 import time
 import tracemalloc
 from pathlib import Path
@@ -58,6 +60,33 @@ def test_a_missing_root_is_named(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match="nowhere: No such file") as caught:
         scan([tmp_path / "nowhere"])
     assert caught.value.exit_code == 66
+
+
+def test_a_mistyped_root_is_answered_with_the_one_that_was_meant(tmp_path: Path) -> None:
+    touch(tmp_path, "hand-digits/train/a.png")
+    with pytest.raises(MissingInputError) as caught:
+        scan([tmp_path / "hand-digit" / "train"])
+    assert str(caught.value).endswith(f"; did you mean {tmp_path / 'hand-digits' / 'train'}?")
+
+
+@pytest.mark.parametrize(("suffix", "name"), [("webp", "WebP"), ("heic", "HEIC"), ("gif", "GIF")])
+def test_images_of_a_format_that_is_not_read_come_with_the_command_that_converts_them(
+    suffix: str, name: str, tmp_path: Path
+) -> None:
+    touch(tmp_path, f"my crops/a.{suffix}", f"my crops/b.{suffix}", "my crops/notes.txt")
+    with pytest.raises(DataError) as caught:
+        scan([tmp_path / "my crops"])
+    said, _, command = str(caught.value).partition("ImageMagick: ")
+    assert f"{name} is not read" in said
+    found = subprocess.run(shlex.split(command.replace("-exec mogrify -format png {} +", "")), capture_output=True)
+    assert found.stdout.endswith(f".{suffix}\n".encode())
+    assert found.stdout.count(b"\n") == 2
+
+
+def test_other_files_are_not_said_to_be_images(tmp_path: Path) -> None:
+    touch(tmp_path, "notes.txt")
+    with pytest.raises(DataError, match=r"; name a folder with images$"):
+        scan([tmp_path])
 
 
 def test_a_root_can_be_a_file(tmp_path: Path) -> None:

@@ -101,6 +101,7 @@ def test_the_bar_keeps_the_step_on_a_narrow_terminal_and_never_hides_the_cursor(
         monkeypatch.setenv("TERM", "xterm")
         screen = Screen(ours)
         bar = Bar()
+        bar.step(2, 4, METRICS)
         # killed from here on, it is seen
         screen.wait_for(lambda text: -1 < text.rfind(b"\x1b[?25l") < text.rfind(b"\x1b[?25h"))
         bar.step(3, 4, METRICS)
@@ -110,3 +111,17 @@ def test_the_bar_keeps_the_step_on_a_narrow_terminal_and_never_hides_the_cursor(
     lines = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", shown).decode().split("\r")
     assert max(map(len, lines)) <= 41
     assert any(line.startswith("step 3/4") and line.endswith("…") for line in lines)
+
+
+def test_what_fails_before_the_first_step_leaves_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = pty.openpty()
+    with os.fdopen(ours, "rb", buffering=0), os.fdopen(theirs, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        monkeypatch.setenv("TERM", "xterm")
+        screen = Screen(ours)
+        bar = Bar()
+        bar.say("said")
+        bar.close()
+        print("end", file=terminal, flush=True)
+        shown = screen.wait_for(lambda text: b"end" in text)
+    assert shown.split() == [b"said", b"end"]

@@ -13,6 +13,7 @@ from sltdino.core.run_files import load_checkpoint, read_artifacts, read_metrics
 from sltdino.errors import (
     ChangeRefusedError,
     CheckpointError,
+    DataError,
     MissingInputError,
     RunFolderError,
     SettingsError,
@@ -98,7 +99,8 @@ def test_resuming_a_finished_run_writes_nothing(finished: Path, recorder: Any) -
     before, reporter = content(finished), recorder()
     assert resume(finished, reporter=reporter).steps == 6
     assert content(finished) == before
-    assert "finished already, 6 of 6 steps; --epochs goes on" in reporter.said[-1]
+    longer = f"to train longer: sltdino resume {finished} --epochs N"
+    assert f"finished already, 6 of 6 steps; {longer}" in reporter.said[-1]
 
 
 def test_a_run_that_died_after_its_last_step_is_finished_by_resume(finished: Path) -> None:
@@ -167,6 +169,22 @@ def test_resume_needs_a_run(tmp_path: Path, own_pictures: Path) -> None:
         resume(tmp_path / "nothing")
     with pytest.raises(MissingInputError):
         resume(own_pictures)
+
+
+def test_resume_of_what_stopped_before_its_first_checkpoint_says_so_and_how_to_begin_again(
+    train: Any, own_pictures: Path, tmp_path: Path
+) -> None:
+    (own_pictures / "3.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"those found so far are listed in .*bad_images\.jsonl"):
+        train(images=own_pictures, log_interval=3)
+    with pytest.raises(
+        MissingInputError, match=r"stopped before its first checkpoint; run its .* again, with --overwrite"
+    ):
+        resume(tmp_path / "run")
+    (own_pictures / "3.png").unlink()
+    assert train(images=own_pictures, batch_size=4).steps == 10
+    assert (tmp_path / "run" / "bad_images.jsonl").read_text() == ""
+    assert any("begun again" in notice["text"] for notice in read_status(tmp_path / "run")["notices"])
 
 
 def test_a_checkpoint_with_invalid_settings_is_named(finished: Path) -> None:
@@ -244,7 +262,7 @@ def test_resume_path_goes_on_in_its_own_folder_only(train: Any, recorder: Any, f
 
 def test_pretrain_with_resume_refuses_changes_too(train: Any, recorder: Any) -> None:
     stopped(train, recorder)
-    with pytest.raises(ChangeRefusedError, match="sltdino resume --allow-change epochs"):
+    with pytest.raises(ChangeRefusedError, match=r"to go on with that: sltdino resume \S+stopped --epochs 5$"):
         train("stopped", resume="auto", epochs=5)
 
 

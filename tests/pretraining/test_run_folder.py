@@ -152,6 +152,20 @@ def test_a_folder_that_holds_a_run_is_refused_and_left_alone(train: Any, finishe
     assert {path.name: path.read_bytes() for path in finished.iterdir()} == before
 
 
+def test_a_folder_with_files_of_others_is_taken_with_a_warning_that_counts_them(
+    train: Any, recorder: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "run" / "thesis").mkdir(parents=True)
+    (tmp_path / "run" / "a.txt").write_text("mine")
+    reporter, alone = recorder(), recorder()
+    train(reporter=reporter, epochs=1)
+    train("alone", reporter=alone, epochs=1)
+    [warning] = [line for line in reporter.said if line.startswith("warning: ")]
+    assert "run: holds 2 other files or folders, such as 'a.txt'" in warning
+    assert not any(line.startswith("warning: ") for line in alone.said)
+    assert (tmp_path / "run" / "a.txt").read_text() == "mine"
+
+
 def test_overwrite_starts_again(train: Any, finished: Path, finished_once: Path) -> None:
     assert train("finished", overwrite=True, epochs=1).steps == 3
     rows = (finished / "metrics.jsonl").read_text().splitlines()

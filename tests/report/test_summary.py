@@ -35,6 +35,19 @@ def test_its_files_are_listed_with_their_sizes(finished_once: Path) -> None:
     assert files["checkpoint_last"]["megabytes"] == pytest.approx(size / 1e6)
 
 
+def test_a_folder_counts_with_all_that_is_in_it(finished: Path) -> None:
+    (finished / "hf" / "sub").mkdir(parents=True)
+    for name, size in (("a", 3_000_000), ("sub/b", 300_000)):
+        (finished / "hf" / name).write_bytes(bytes(size))
+    artifact = {"name": "exported_hf", "path": str(finished / "hf"), "metadata": {}}
+    (finished / "artifacts.json").write_text(json.dumps([artifact]))
+    assert "file      exported_hf  3.3 MB" in render(summarize(finished))
+
+
+def test_a_healthy_run_is_called_so_once(finished: Path) -> None:
+    assert "health    healthy" in render(summarize(finished)).splitlines()
+
+
 def test_a_moved_run_finds_its_files(finished: Path, tmp_path: Path, train: Any) -> None:
     run = train("before").run_dir
     run.rename(tmp_path / "after")
@@ -49,7 +62,32 @@ def test_accuracies_are_shown_with_what_to_compare_them_with(train: Any, draw: A
     knn = summarize(result.run_dir)["knn"]
     assert (knn["last"], knn["untrained"], knn["raw_pixels"]) == (result.knn, result.knn_untrained, result.knn_pixels)
     assert len(knn["curve"]) == 3
+    assert knn["best"] == result.best["value"] == max(knn["curve"][1:])
     assert f"k-NN {result.knn:.1%} (untrained {result.knn_untrained:.1%}" in render(summarize(result.run_dir))
+
+
+def test_the_best_accuracy_is_one_of_a_trained_epoch(finished: Path) -> None:
+    def evaluated(*accuracies: float) -> str:
+        rows = [{"step": 3 * epoch, "context": "eval", "epoch": epoch, "knn": knn, "knn_pixels": 0.1}
+                for epoch, knn in enumerate(accuracies)]  # fmt: skip
+        (finished / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return render(summarize(finished))
+
+    assert "k-NN 20.0% (untrained 24.0%, raw pixels 10.0%, best 21.0%); worse" in evaluated(0.24, 0.21, 0.20)
+    assert "k-NN 24.0% (untrained 24.0%, raw pixels 10.0%)  " in evaluated(0.24)
+
+
+@pytest.mark.parametrize(
+    ("healths", "text"),
+    [
+        (["uniform collapse", "uniform collapse"], "no epoch has finished without collapse"),
+        (["uniform collapse", "healthy"], "k-NN was not measured yet after an epoch without collapse"),
+    ],
+)
+def test_a_run_without_a_best_epoch_says_why(finished: Path, healths: list[str], text: str) -> None:
+    rows = [{"step": 3, "context": "train_epoch", "loss": 3.0, "health": health} for health in healths]
+    (finished / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert f"best      none: {text}" in render(summarize(finished))
 
 
 def test_a_run_that_goes_on_is_read_without_its_lock(train: Any, recorder: Any, tmp_path: Path) -> None:
@@ -103,7 +141,7 @@ def test_a_run_before_its_first_record_is_described(finished: Path) -> None:
         (finished / name).unlink()
     text = render(summarize(finished))
     assert "no step logged yet" in text
-    assert "none: no epoch has finished without collapse" in text
+    assert "best      none: no epoch has finished\n" in f"{text}\n"
 
 
 def test_a_run_of_the_old_scripts_is_described(finished: Path) -> None:
@@ -153,11 +191,23 @@ def test_inspect_changes_nothing(finished: Path) -> None:
 
 
 def test_what_is_no_run_is_named(tmp_path: Path) -> None:
-    with pytest.raises(MissingInputError):
+    with pytest.raises(MissingInputError, match=r"no run folder \(it has no params\.json\); name the folder of a run"):
         summarize(tmp_path)
     (tmp_path / "params.json").write_text("[]")
     with pytest.raises(RunFolderError, match=r"params\.json"):
         summarize(tmp_path)
+
+
+def test_a_folder_of_images_is_named_as_one(pictures: Path) -> None:
+    with pytest.raises(MissingInputError, match=r"no run folder \(it has no params\.json\); it holds images"):
+        summarize(pictures)
+
+
+def test_a_killed_run_without_a_checkpoint_is_not_said_to_be_resumable(finished: Path) -> None:
+    for path in finished.glob("*.pt"):
+        path.unlink()
+    (finished / "status.json").write_text('{"state": "running"}')
+    assert summarize(finished)["message"].endswith("it had no checkpoint yet, so start it again")
 
 
 def test_a_folder_of_another_program_s_params_is_named(tmp_path: Path) -> None:

@@ -121,7 +121,8 @@ def test_a_signal_saves_and_the_printed_command_goes_on(
     status = read_status(run)
     assert (status["state"], status["exit_code"]) == ("stopped", code)
     last_line = said.rstrip().splitlines()[-1]
-    assert last_line.startswith(f"error [E-STOPPED] {signal.Signals(number).name} at step ")
+    by = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+    assert last_line.startswith(f"stopped [E-STOPPED] {by} at step ")
     command = shlex.split(last_line.partition("Continue with: ")[2])
     assert command == ["sltdino", "resume", str(run)]
     done = subprocess.run([sys.executable, "-m", *command], env=ENVIRONMENT, capture_output=True, text=True)

@@ -312,7 +312,7 @@ def test_the_quick_example_as_written_is_stopped_after_a_step_and_goes_on_as_it_
             "image_size": 224, "patch_size": 16, "embed_dim": 384, "depth": 12, "num_heads": 6, "mlp_ratio": 4.0
         }  # fmt: skip
         assert load_checkpoint(run).state["steps_done"] == step
-        message = next(line for line in said.splitlines() if line.startswith("error [E-STOPPED] SIGTERM at step"))
+        message = next(line for line in said.splitlines() if line.startswith("stopped [E-STOPPED] SIGTERM at step"))
         assert f"at step {step} of 200; saved." in message
         command = message.partition("Continue with: ")[2]
         assert command == "sltdino resume work_dirs/dino_face"

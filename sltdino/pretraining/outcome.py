@@ -1,0 +1,81 @@
+"""What is said at the end of a run: how it went, and what comes next."""
+
+import math
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sltdino.core.settings import PretrainSettings
+from sltdino.core.settings_base import known
+from sltdino.pretraining.initial import start_name
+from sltdino.pretraining.progress import duration
+from sltdino.training.health import Health, judge
+
+_HARDLY_LEARNT = 0.05
+"""Of ln K: a loss as near to that of guessing says nothing about settings yet."""
+
+
+class RunSummary(NamedTuple):
+    """How a run ended."""
+
+    run_dir: Path
+    steps: int
+    epochs: int
+    best: dict[str, Any] | None
+    """`{"metric": "knn"|"loss", "value", "epoch"}` of checkpoint_best; None when every epoch was collapsed."""
+    knn: float | None
+    """Last k-NN accuracy 0..1, where there are validation images."""
+    knn_untrained: float | None
+    knn_pixels: float | None
+    seconds: float
+    """Time spent training."""
+
+
+def summary_of(run: Path, steps: int, progress: Mapping[str, Any]) -> RunSummary:
+    """The summary, from a checkpoint's `progress`."""
+    return RunSummary(
+        run, steps, progress["epoch"], progress["best"], progress["knn"], progress["knn_untrained"],
+        progress["knn_pixels"], progress["seconds"],
+    )  # fmt: skip
+
+
+def outcome(summary: RunSummary, settings: PretrainSettings, health: Health | None) -> str:
+    """The last line of a run.
+
+    Args:
+        settings: settled ones.
+        health: of the last step; None where this process made none.
+    """
+    parts = [f"done: {summary.steps:,} steps in {duration(summary.seconds)}"]
+    knn, untrained, pixels = summary.knn, summary.knn_untrained, summary.knn_pixels
+    if knn is not None and untrained is not None and pixels is not None:
+        below = "still below raw pixels" if knn < pixels else "raw pixels"
+        parts.append(f"k-NN {untrained:.1%} before, {knn:.1%} after ({below} {pixels:.1%})")
+        if knn < untrained:
+            parts.append(f"worse than the {start_name(settings)}: {_advice(settings, health)}")
+    if summary.best is None:
+        parts.append("no best checkpoint: every epoch was collapsed")
+    return "; ".join(parts)
+
+
+def next_commands(settings: PretrainSettings, run: Path) -> str:
+    """What one does with a finished run."""
+    folder = shlex.quote(str(run))
+    has_registers = known(settings.vit.registers) > 0  # SLT's network has none
+    export = "--format safetensors -o backbone.safetensors" if has_registers else "--format slt -o backbone.pt"
+    return f"next: sltdino inspect {folder}, or sltdino export {folder} {export}"
+
+
+def _advice(settings: PretrainSettings, health: Health | None) -> str:
+    if settings.init_from is not None:
+        return "try a lower --learning-rate, --layer-decay 0.9 or fewer epochs"
+    num_prototypes = known(settings.head.out_dim)
+    log_k = math.log(num_prototypes)
+    if health is not None and health.loss_gap < _HARDLY_LEARNT * log_k:
+        verdict = judge(health, num_prototypes=num_prototypes)
+        if verdict.collapsed:
+            return verdict.remedy
+        loss = f"the loss is at {log_k - health.loss_gap:.2f} of ln {num_prototypes} = {log_k:.2f}"
+        return f"too short to judge ({loss}); train longer"
+    return "train longer, or try a lower --learning-rate"

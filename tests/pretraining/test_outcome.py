@@ -1,0 +1,67 @@
+"""What is said at the end of a run."""
+
+import math
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sltdino.core.settings import PretrainSettings
+from sltdino.core.settings_files import load_settings
+from sltdino.pretraining.outcome import RunSummary, next_commands, outcome
+from sltdino.training.health import Health
+
+LOG_K = math.log(1024)
+SOUND = Health(0.0, target_entropy=0.5 * LOG_K, assignment_entropy=0.9 * LOG_K, feature_spread=0.9, cosine_to_mean=0.1)
+
+
+def ended(knn: float, *, untrained: float, pixels: float = 0.1, best: Any = None) -> RunSummary:
+    return RunSummary(Path("r"), 76, 2, best or {"metric": "knn"}, knn, untrained, pixels, 65.0)
+
+
+def settled(**flags: Any) -> PretrainSettings:
+    return load_settings("hands", flags={"train_dir": ["crops"], "out_dim": 1024, "vit.registers": 0, **flags}).settings
+
+
+@pytest.mark.parametrize(("gap", "is_too_short"), [(0.10, True), (0.34, True), (0.35, False), (3.0, False)])
+def test_a_random_start_that_got_worse_is_judged_when_its_loss_has_left_that_of_guessing(
+    gap: float, is_too_short: bool
+) -> None:
+    said = outcome(ended(0.2, untrained=0.3), settled(), SOUND._replace(loss_gap=gap))
+    assert ("too short to judge" in said) is is_too_short
+    assert "train longer" in said
+    assert "layer-decay" not in said
+    assert "fewer epochs" not in said
+
+
+def test_the_loss_and_that_of_guessing_are_said() -> None:
+    said = outcome(ended(0.2, untrained=0.3), settled(), SOUND._replace(loss_gap=0.10))
+    assert said.endswith("too short to judge (the loss is at 6.83 of ln 1024 = 6.93); train longer")
+
+
+def test_a_collapsed_run_is_not_sent_on_to_train_longer() -> None:
+    said = outcome(ended(0.2, untrained=0.3), settled(), SOUND._replace(target_entropy=LOG_K))
+    assert "raise --learning-rate" in said
+    assert "longer" not in said
+
+
+def test_trained_weights_that_got_worse_come_with_what_keeps_them() -> None:
+    said = outcome(ended(0.2, untrained=0.3), settled(init_from="weights.pth"), SOUND)
+    assert "worse than the initial weights: try a lower --learning-rate, --layer-decay 0.9 or fewer epochs" in said
+
+
+def test_ending_below_raw_pixels_is_said_in_words() -> None:
+    better = ended(0.2, untrained=0.1, pixels=0.3)
+    assert "k-NN 10.0% before, 20.0% after (still below raw pixels 30.0%)" in outcome(better, settled(), SOUND)
+    assert "still" not in outcome(ended(0.2, untrained=0.1, pixels=0.2), settled(), SOUND)
+
+
+@pytest.mark.parametrize(("registers", "words"), [
+    (0, ["--format", "slt", "-o", "backbone.pt"]), (4, ["--format", "safetensors", "-o", "backbone.safetensors"]),
+])  # fmt: skip
+def test_the_next_commands_can_be_copied_and_fit_the_network(registers: int, words: list[str]) -> None:
+    said = next_commands(settled(**{"vit.registers": registers}), Path("my runs/a"))
+    inspect, _, export = said.removeprefix("next: ").partition(", or ")
+    assert shlex.split(inspect) == ["sltdino", "inspect", "my runs/a"]
+    assert shlex.split(export) == ["sltdino", "export", "my runs/a", *words]
