@@ -9,10 +9,11 @@ from sltdino.core.settings_base import known
 from sltdino.core.settings_network import VitSettings
 from sltdino.exporting.backbone import TrainedBackbone
 from sltdino.exporting.extras import required
-from sltdino.exporting.folding import IMAGENET_MEAN, IMAGENET_STD, float_weights
+from sltdino.exporting.folding import float_weights
 from sltdino.exporting.outputs import ExportReport, NetworkInput, Recipe, network_input, picture_lines, said, write_file
 from sltdino.exporting.verify import Consumer, Proof, compare_features, load_strictly, other_grids
 from sltdino.models.import_facts import OUR_HEADER
+from sltdino.models.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from sltdino.models.vit import VisionTransformer
 
 _SHAPE = {"patch_size", "embed_dim", "depth", "num_heads", "mlp_ratio", "registers", "layer_scale", "layer_norm_eps"}
