@@ -1,5 +1,6 @@
 """Files of weights that other programs wrote, read as data: PyTorch's formats and safetensors."""
 
+import hashlib
 import json
 import pickle
 from collections.abc import Mapping
@@ -11,11 +12,14 @@ from torch import Tensor
 
 from sltdino.core import checkpoint, files, json_files, restricted_pickle
 from sltdino.core.file_kinds import kind_of
-from sltdino.errors import CheckpointError, MissingInputError
+from sltdino.core.restricted_pickle import StoredTensor
+from sltdino.errors import CheckpointError, MissingInputError, RunFolderError
 
 WEIGHTS_OF_FOLDER = ("model.safetensors", "pytorch_model.bin")
 """Names of the weights in a folder or repository of Hugging Face, in the order in which they are looked for."""
 _LARGEST_HEADER_TEXT = 1 << 20
+_MOST_GROWTH = 8
+"""How much larger weights may be than their file: 8-bit numbers grow to float32, and two names may share theirs."""
 
 
 class WeightsFile(NamedTuple):
@@ -30,6 +34,8 @@ class WeightsFile(NamedTuple):
     """preprocessor_config.json beside the weights; else empty."""
     header: dict[str, Any]
     """A safetensors file's own metadata, its JSON values decoded; else empty."""
+    sidecar: dict[str, Any]
+    """What an export of ours wrote beside exactly these weights, where their format has no place for it; else empty."""
     placeholders: tuple[str, ...]
     """Names of the objects in it that are no data and were passed over."""
 
@@ -63,31 +69,75 @@ def read(path: Path) -> WeightsFile:
             content, placeholders = _read_torch(file)
         else:
             raise _foreign(file, kind_of(file))
+        sidecar = _sidecar_of(file)
     if not isinstance(content, Mapping):
         raise _foreign(file, "it holds no mapping of names to weights")
-    return WeightsFile(file, content, config, preprocessor, header, placeholders)
+    return WeightsFile(file, content, config, preprocessor, header, sidecar, placeholders)
 
 
 def plain_tensors(path: Path, values: Mapping[str, Any]) -> dict[str, Tensor]:
     """The tensors of a state dict in float32, contiguous, on the CPU; what is no tensor is left out.
 
     Raises:
-        CheckpointError: a tensor is damaged, not dense, not of real numbers, larger than its data, or not finite.
+        CheckpointError: a tensor is damaged, not dense, not of real numbers, larger than its data, or not finite; or
+            they share their data, and are together far larger than the file.
     """
+    plain: dict[str, Tensor] = {}
+    left = _MOST_GROWTH * path.stat().st_size
+    for key, value in values.items():
+        tensor = _loaded(path, value)
+        if tensor is None:
+            continue
+        where = f"{path}: {key}"
+        _refuse_unless_plain(tensor, where)
+        left -= tensor.numel() * torch.float32.itemsize
+        if left < 0:
+            # thousands of names can stand for the same numbers
+            raise CheckpointError(
+                f"{path}: its weights are together over {_MOST_GROWTH} times as large as the file; it was not loaded",
+                code="E-CKPT-SIZE",
+            )
+        plain[key] = _float32(tensor, where)
+    return plain
+
+
+def is_dense(tensor: Tensor) -> bool:
+    """Whether its numbers are there and lie in rows and columns: no sparse, quantized, nested or meta tensor."""
+    return (
+        not tensor.is_nested
+        and tensor.layout == torch.strided
+        and not tensor.is_quantized
+        and tensor.device.type == "cpu"
+    )
+
+
+def is_larger_than_its_data(tensor: Tensor) -> bool:
+    """Whether a few bytes pose as terabytes."""
+    return tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()
+
+
+def _loaded(path: Path, value: object) -> Tensor | None:
     try:
-        loaded = restricted_pickle.load_tensors(values)
+        value = value.load() if isinstance(value, StoredTensor) else value
     except (ValueError, KeyError, OSError) as error:
         raise CheckpointError(f"{path}: {error}; use another copy of it", code="E-WEIGHTS-CORRUPT") from error
-    return {key: _plain(tensor, f"{path}: {key}") for key, tensor in loaded.items()}
+    return value if isinstance(value, Tensor) else None
 
 
-def _plain(tensor: Tensor, where: str) -> Tensor:
-    if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu" or tensor.is_complex():
+def _refuse_unless_plain(tensor: Tensor, where: str) -> None:
+    if not is_dense(tensor) or tensor.is_complex():
         raise CheckpointError(f"{where} is not a dense tensor of real numbers; convert it first", code="E-WEIGHTS")
-    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-        # a few bytes can pose as terabytes
+    if is_larger_than_its_data(tensor):
         raise CheckpointError(f"{where} is larger than its data; it was not loaded", code="E-CKPT-SIZE")
-    plain = tensor.detach().to(torch.float32).contiguous().clone()
+
+
+def _float32(tensor: Tensor, where: str) -> Tensor:
+    try:
+        plain = tensor.detach().to(torch.float32).contiguous().clone()
+    except RuntimeError as error:  # some formats of 4 bits and less have no conversion
+        raise CheckpointError(
+            f"{where} is of {tensor.dtype}, which is not read; convert it first", code="E-WEIGHTS"
+        ) from error
     if not bool(torch.isfinite(plain).all()):
         raise CheckpointError(f"{where} is not finite; use another copy of it", code="E-WEIGHTS")
     return plain
@@ -109,8 +159,28 @@ def _file_of(path: Path) -> Path:
 
 def _json_beside(file: Path, name: str) -> dict[str, Any]:
     path = file.parent / name
-    content = json_files.read(path) if path.is_file() else {}
-    return content if isinstance(content, dict) else {}
+    if not path.is_file():
+        return {}
+    try:
+        content = json_files.read(path)
+    except RunFolderError as error:  # what it says is for the files of a run
+        content = error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: not a JSON object; correct it, or move it away", code="E-WEIGHTS-CORRUPT")
+    return content
+
+
+def _sidecar_of(file: Path) -> dict[str, Any]:
+    """The JSON under the file's name with .json added, when it has the file's digest; it may be anybody's."""
+    path = file.with_name(f"{file.name}.json")
+    try:
+        content = json_files.read(path) if path.is_file() else {}
+    except RunFolderError:
+        return {}
+    if not isinstance(content, dict) or not isinstance(content.get("sha256"), str):
+        return {}
+    with file.open("rb") as opened:
+        return content if hashlib.file_digest(opened, "sha256").hexdigest() == content["sha256"] else {}
 
 
 def _read_torch(path: Path) -> tuple[Any, tuple[str, ...]]:

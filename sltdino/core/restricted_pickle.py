@@ -11,7 +11,7 @@ import pickle
 import pickletools
 import struct
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeGuard
 
@@ -270,9 +270,3 @@ def _is_count(value: object) -> TypeGuard[int]:
 
 def _is_shape(value: object) -> TypeGuard[tuple[int, ...]]:
     return isinstance(value, tuple) and all(_is_count(item) for item in value)
-
-
-def load_tensors(values: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The tensors of a state dict, those still in the file read from it; what is no tensor is left out."""
-    loaded = {key: value.load() if isinstance(value, StoredTensor) else value for key, value in values.items()}
-    return {key: value for key, value in loaded.items() if isinstance(value, Tensor)}

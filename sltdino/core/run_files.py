@@ -16,6 +16,8 @@ PARAMS, ARTIFACTS, STATUS, BAD_IMAGES, LOCK = (
     "params.json", "artifacts.json", "status.json", "bad_images.jsonl", ".sltdino.lock",
 )  # fmt: skip
 DEFAULT_NAMES = CheckpointSettings()
+_PARTS = {"steps_done": int, "student": dict, "teacher": dict, "progress": dict, "origins": dict, "images": dict}
+"""Of a checkpoint, and their kinds; settings have a check of their own."""
 
 
 class LoadedCheckpoint(NamedTuple):
@@ -119,14 +121,33 @@ def stored_settings(checkpoint: LoadedCheckpoint) -> PretrainSettings:
     """The settings of the run that a checkpoint belongs to.
 
     Raises:
-        CheckpointError: it holds none that are valid.
+        CheckpointError: it holds none that are valid, or lacks other parts of a checkpoint.
     """
     try:
-        return PretrainSettings.model_validate(checkpoint.state["settings"])
+        settings = PretrainSettings.model_validate(checkpoint.state["settings"])
     except (KeyError, ValidationError) as error:
         reason = str(error).partition("\n")[0]
         message = f"{checkpoint.path}: holds no valid settings ({reason}); name a checkpoint that a run wrote"
         raise CheckpointError(message, code="E-CKPT-FOREIGN") from error
+    _check_whole(checkpoint, settings)
+    return settings
+
+
+def _check_whole(checkpoint: LoadedCheckpoint, settings: PretrainSettings) -> None:
+    """Refuse a checkpoint without the parts that a run is read or continued from."""
+    state, progress = checkpoint.state, checkpoint.state.get("progress")
+    missing = [key for key, kind in _PARTS.items() if not isinstance(state.get(key), kind)]
+    if isinstance(progress, dict):
+        missing += [f"progress.{key}" for key in ("global_step", "total_steps") if type(progress.get(key)) is not int]
+        missing += [] if "best_loss" in progress else ["progress.best_loss"]
+    if missing:
+        message = f"{checkpoint.path}: has no {', '.join(missing)}; name a checkpoint that a run wrote"
+        raise CheckpointError(message, code="E-CKPT-FOREIGN")
+    # a number in a file can ask for a network that takes hours to build
+    depth = settings.vit.depth
+    if isinstance(depth, int) and depth > len(state["teacher"]):
+        message = f"{checkpoint.path}: has no weights for the {depth:,} blocks of its settings; use another copy of it"
+        raise CheckpointError(message, code="E-CKPT-CORRUPT")
 
 
 def read_settings(path: Path) -> LoadedSettings:

@@ -67,7 +67,7 @@ class FeatureFolder:
 
     Args:
         settings: what the features depend on; an earlier call's must be equal.
-        overwrite: remove the features of earlier calls first.
+        overwrite: remove the features of earlier calls first; what else lies there is never replaced.
 
     Raises:
         ChangeRefusedError: it holds features of other settings; both values of each are in the message.
@@ -84,7 +84,7 @@ class FeatureFolder:
         with files.os_errors(path):
             path.mkdir(parents=True, exist_ok=True)
             entries = sorted(set(os.listdir(path)) - {LOCK})
-        if (path / PARAMS).exists() or (entries and RECORD not in entries and not overwrite):
+        if (path / PARAMS).exists() or (entries and RECORD not in entries):
             what = "a run" if (path / PARAMS).exists() else f"files, such as {entries[0]}, but no features of sltdino"
             raise RunFolderError(f"--output: {path} holds {what}; choose another folder")
         try:

@@ -5,6 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
+from sltdino.core.json_files import data
 from sltdino.core.run_files import PARAMS, LoadedCheckpoint, load_checkpoint, read_names
 from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_base import known
@@ -68,7 +69,7 @@ def trained_backbone(
     metadata = {
         "stream": settings.stream,
         "algorithm": settings.algorithm,
-        "best_loss": progress["best_loss"],
+        "best_loss": data(progress["best_loss"]),
         "epochs": settings.epochs,
         "global_step": progress["global_step"],
         "backbone": network_shape(network),
@@ -137,7 +138,7 @@ def _imported(source: Path) -> TrainedBackbone:
     imported = import_backbone(source)
     vit = imported.network.vit
     metadata = {
-        **imported.metadata,
+        **data(imported.metadata),  # it may hold anything, and what is written here is strict JSON
         "backbone": network_shape(imported.network),
         "trained_with": {
             "mean": list(imported.mean), "std": list(imported.std), "layer_norm_eps": known(vit.layer_norm_eps),

@@ -32,7 +32,8 @@ def apply_freeze(network: nn.Module, freeze: Freeze) -> None:
       `modules` or `layers`, `prefixes` or `parameters`, `names` (of parameters only), `exclude` or `unfreeze` (which
       train after all), each with a name or a list of names.
 
-    A name stands for itself and what lies below it: `blocks.1` is the second block, not also the eleventh.
+    A name stands for itself and what lies below it: `blocks.1` is the second block, not also the eleventh. One that
+    nothing has is the beginning of names, as in SLT: `blocks.0.norm` is both norms of the first block.
 
     Raises:
         SettingsError: a directive, key or name means nothing for this network, or it has too few blocks.
@@ -136,9 +137,11 @@ def _freeze(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def _parameters(network: nn.Module, name: str) -> list[nn.Parameter]:
-    """The parameter of that name and those below it."""
+    """The parameter of that name and those below it, else those whose names begin with it."""
     stem = name.rstrip(".")
-    found = [value for key, value in network.named_parameters() if f"{key}.".startswith(f"{stem}.")]
+    parameters = list(network.named_parameters())
+    found = [value for key, value in parameters if f"{key}.".startswith(f"{stem}.")]
+    found = found or [value for key, value in parameters if key.startswith(name)]
     if not found:
         raise _nothing_called(network, name, "parameter or module with parameters")
     return found

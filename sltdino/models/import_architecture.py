@@ -12,6 +12,7 @@ from sltdino.errors import CheckpointError, SettingsError
 from sltdino.models.import_facts import Facts
 from sltdino.models.import_layouts import Layout
 
+GUESSED_HEADS = "heads: the file does not say how many"
 _HEADS_OF_WIDTH = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16, 1664: 16}
 """Of ViT-Ti, S, B, L (Touvron et al. 2021, Dosovitskiy et al. 2021), H, g and G (Zhai et al. 2022)."""
 
@@ -134,7 +135,7 @@ def _num_heads(path: Path, width: int, said: int | None, notes: list[str]) -> in
             path,
             f"does not say how many heads its width {width} has; put num_attention_heads into config.json beside it",
         )
-    notes.append(f"heads: the file does not say how many; one per 64 channels makes {number}")
+    notes.append(f"{GUESSED_HEADS}; one per 64 channels makes {number}")
     return number
 
 

@@ -1,6 +1,6 @@
 """What a file of weights says about itself: heads, epsilon and the normalisation that its weights expect."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sltdino.core.foreign_weights import WeightsFile
@@ -11,6 +11,10 @@ from sltdino.models.normalisation import Triple
 OUR_HEADER = "sltdino"
 """Under which a safetensors or ONNX file of our own names holds the metadata, as JSON. In safetensors it stays the only
 key: several would be written in an order that changes."""
+_OF_THE_BACKBONE = (
+    "stream", "algorithm", "best_loss", "epochs", "global_step", "backbone", "trained_with", "checkpoint", "network",
+)  # fmt: skip
+"""What an export's sidecar says about the weights, and not about the export."""
 _PLAIN = (str, int, float, bool, list, dict, type(None))
 
 
@@ -25,37 +29,37 @@ class Facts(NamedTuple):
     """All of what the file says, as it says it."""
 
 
-def find_facts(file: WeightsFile, layout: Layout, *, width: int, notes: list[str]) -> Facts:
+def find_facts(file: WeightsFile, layout: Layout, *, width: int, depth: int, notes: list[str]) -> Facts:
     """Facts of config.json and preprocessor_config.json beside the weights, else of the file's own metadata.
 
     Raises:
-        CheckpointError: config.json describes another network than ours.
+        CheckpointError: config.json describes another network than ours, or the normalisation is none.
     """
     metadata = _metadata(file)
-    config = _config(file, width, notes)
+    config = _config(file, {"hidden_size": width, "num_hidden_layers": depth}, notes)
     backbone = _mapping(metadata.get("vit")) or _mapping(metadata.get("backbone")) or metadata
     trained_with = _mapping(metadata.get("vit")) or _mapping(metadata.get("trained_with"))
     picture = file.preprocessor if layout.name.startswith("hf-") else {}
     picture = {"mean": picture.get("image_mean"), "std": picture.get("image_std")} if picture else {}
     # SLT's consumers always feed ImageNet's normalisation: what the run was trained with was folded into the weights
-    said = _mapping(metadata.get("input")) if layout.name == "sltdino" else {}
-    normalisation = next((row for row in (picture, _mapping(config.get("pretrained_cfg")), said) if _has_both(row)), {})
+    said = _mapping(metadata.get("input")) if layout.name == "sltdino" else _mapping(file.sidecar.get("input"))
+    mean, std = _normalisation(file, (picture, _mapping(config.get("pretrained_cfg")), said))
     return Facts(
         _count(config.get("num_attention_heads")) or _count(backbone.get("num_heads")),
         _positive(config.get("layer_norm_eps")) or _positive(trained_with.get("layer_norm_eps")),
-        _triple(normalisation.get("mean")),
-        _triple(normalisation.get("std")),
+        mean,
+        std,
         {**metadata, **({"config": config} if config else {})},
     )
 
 
-def _config(file: WeightsFile, width: int, notes: list[str]) -> dict[str, Any]:
+def _config(file: WeightsFile, sizes: Mapping[str, int], notes: list[str]) -> dict[str, Any]:
     """config.json where it may be about these weights: it stands in their folder, as may other files."""
     config = file.config
     if not config:
         return {}
     known = config.keys() & {"num_attention_heads", "pretrained_cfg"}
-    if not known or config.get("hidden_size", width) != width:
+    if not known or any(config.get(key, size) != size for key, size in sizes.items()):
         notes.append("config.json: passed over, because it is not about these weights")
         return {}
     if config.get("hidden_act", "gelu") != "gelu":
@@ -68,16 +72,28 @@ def _config(file: WeightsFile, width: int, notes: list[str]) -> dict[str, Any]:
 
 
 def _metadata(file: WeightsFile) -> dict[str, Any]:
-    """Of a safetensors header, or what stands beside the weights of a PyTorch file, if it is plain."""
+    """Of a safetensors header, what stands beside the weights of a PyTorch file, or our sidecar, if it is plain."""
     said: dict[str, Any] = {}
-    for source in (file.header, _mapping(file.header.get(OUR_HEADER)), _mapping(file.content.get("metadata"))):
+    exported = {key: file.sidecar[key] for key in _OF_THE_BACKBONE if key in file.sidecar}
+    ours, beside = _mapping(file.header.get(OUR_HEADER)), _mapping(file.content.get("metadata"))
+    for source in (file.header, ours, beside, exported):
         said |= {str(key): value for key, value in source.items() if isinstance(value, _PLAIN)}
     return said
 
 
-def _has_both(row: Mapping[str, Any]) -> bool:
-    std = _triple(row.get("std"))
-    return _triple(row.get("mean")) is not None and std is not None and min(std) > 0
+def _normalisation(file: WeightsFile, rows: Sequence[Mapping[str, Any]]) -> tuple[Triple, Triple] | tuple[None, None]:
+    """The mean and std of the first row that has any; an unusable one is no reason to take another's instead."""
+    said = next((row for row in rows if row.get("mean") is not None or row.get("std") is not None), None)
+    if said is None:
+        return None, None
+    mean, std = _triple(said.get("mean")), _triple(said.get("std"))
+    if mean is None or std is None or min(std) <= 0:
+        raise CheckpointError(
+            f"{file.path}: what it, or the JSON beside it, says of its input is no mean and std of three channels "
+            f"(mean {str(said.get('mean'))[:60]}, std {str(said.get('std'))[:60]}); correct it",
+            code="E-WEIGHTS",
+        )
+    return mean, std
 
 
 def _mapping(value: object) -> dict[str, Any]:

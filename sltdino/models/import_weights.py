@@ -109,7 +109,8 @@ def _foreign(file: WeightsFile, *, strict: bool) -> ImportedBackbone:
         weights = to_our_names(_backbone_alone(file.path, found, heads.used, notes), layout, notes)
     except (ValueError, RuntimeError) as error:  # torch's, where shapes do not go together
         raise _error(file.path, f"{error}; use another copy of it") from error
-    facts = find_facts(file, layout, width=found.width, notes=notes)
+    depth = len({key.split(".")[1] for key in weights if key.startswith("blocks.")})
+    facts = find_facts(file, layout, width=found.width, depth=depth, notes=notes)
     inferred = infer_vit(file.path, weights, layout, facts=facts, notes=notes)
     network = _load(file.path, inferred, weights, layout, strict=strict, notes=notes)
     notes += [layout.remark] if layout.remark else []

@@ -16,7 +16,7 @@ from sltdino.errors import CheckpointError, SettingsError
 from sltdino.models import library_backbones
 from sltdino.models.backbone_specs import BackboneSource, parse_mapping, parse_spec
 from sltdino.models.freezing import Freeze, apply_freeze
-from sltdino.models.import_architecture import SLT_ARCHITECTURES
+from sltdino.models.import_architecture import GUESSED_HEADS, SLT_ARCHITECTURES
 from sltdino.models.import_layouts import LAYOUTS
 from sltdino.models.import_weights import ImportedBackbone, import_backbone
 from sltdino.models.normalisation import take_imagenet
@@ -65,8 +65,9 @@ def load_dinov2_backbone(
         strict: for files, refuse missing and unexpected names; otherwise what is missing starts at random.
 
     Warns:
-        UserWarning: what the weights expect of their input had to be assumed; without `strict`, everything that was
-            adapted or left out. Python's logging has all of it in any case, at level INFO.
+        UserWarning: the number of heads, or what the weights expect of their input, had to be assumed; without
+            `strict`, everything that was adapted or left out. Python's logging has all of it in any case, at level
+            INFO.
 
     Raises:
         SettingsError: the text is no specification, its library is not installed, or `freeze` does not fit.
@@ -171,8 +172,8 @@ def _trainable(network: VisionTransformer) -> VisionTransformer:
 def _tell(path: Path, imported: ImportedBackbone, *, everything: bool) -> None:
     for note in imported.notes:
         _log.info("%s: %s", printable(str(path)), printable(note))
-    assumptions = {layout.assumes for layout in LAYOUTS}
-    if told := [printable(note) for note in imported.notes if everything or note in assumptions]:
+    assumptions = (GUESSED_HEADS, *(layout.assumes for layout in LAYOUTS if layout.assumes))
+    if told := [printable(note) for note in imported.notes if everything or note.startswith(assumptions)]:
         warnings.warn(f"{printable(str(path))}: {'; '.join(told)}", stacklevel=5)  # where load_… was called
 
 

@@ -32,8 +32,6 @@ def stored_network(loaded: LoadedCheckpoint, role: Literal["teacher", "student"]
     settings = stored_settings(loaded)
     groups: dict[str, dict[str, Tensor]] = {"backbone": {}, "head": {}, "patch_head": {}}
     try:
-        progress = loaded.state["progress"]
-        progress = {**progress, "global_step": progress["global_step"], "best_loss": progress["best_loss"]}
         for key, value in plain_tensors(loaded.path, loaded.state[role]).items():
             group, _, name = key.partition(".")
             if group not in groups:
@@ -42,12 +40,10 @@ def stored_network(loaded: LoadedCheckpoint, role: Literal["teacher", "student"]
         with torch.device("meta"):  # without numbers: assigning real ones costs neither time nor memory for others
             backbone = VisionTransformer(settings.vit, image_size=settings.augmentation.image_size)
         backbone.load_state_dict(groups.pop("backbone"), assign=True)
-    except KeyError as error:
-        raise _damaged(loaded, f"has no {error}") from error
     except (RuntimeError, ValueError, TypeError, AttributeError, AssertionError) as error:  # forged values, mostly
-        raise _damaged(loaded, f"its weights do not fit its settings ({error})") from error
-    return StoredNetwork(backbone, {name: head for name, head in groups.items() if head}, settings, progress)
-
-
-def _damaged(loaded: LoadedCheckpoint, reason: str) -> CheckpointError:
-    return CheckpointError(f"{loaded.path}: {reason}; use another copy of it, or another checkpoint of the run")
+        reason = f"its weights do not fit its settings ({error})"
+        raise CheckpointError(
+            f"{loaded.path}: {reason}; use another copy of it, or another checkpoint of the run"
+        ) from error
+    heads = {name: head for name, head in groups.items() if head}
+    return StoredNetwork(backbone, heads, settings, loaded.state["progress"])

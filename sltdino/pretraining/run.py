@@ -80,7 +80,8 @@ def pretrain(
     images = scan_images(settings, out, reporter)
     network, weights = (None, None) if initial is None else (initial.network, initial.imported)
     settled = settle(settings, num_images=len(images), world_size=world.size, initial=network)
-    session = build_session(settled.settings, images, world, initial=weights)
+    with out_of_memory_said():
+        session = build_session(settled.settings, images, world, initial=weights)
     with RunDir.create(out, settings.checkpointing, overwrite=overwrites(settings)) as run:
         record = run_params(
             session.settings, images, output_dir=out, origins={**(origins or {}), **settled.origins},
@@ -143,7 +144,8 @@ def _go_on(
     if finished:
         reporter.say(f"{out}: finished already, {step} of {step} steps; --epochs goes on")
         return _summary(out, step, state["progress"])
-    session = build_session(settings, images, world)
+    with out_of_memory_said():
+        session = build_session(settings, images, world)
     total = session.plan.total_steps
     with RunDir.open(out, session.settings.checkpointing) as run:
         cut = run.rewind(checkpoint)

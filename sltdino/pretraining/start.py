@@ -174,7 +174,7 @@ def out_of_memory_said() -> Iterator[None]:
         said = ("out of memory", "can't allocate memory", "not enough memory")
         if isinstance(error, RuntimeError) and not any(text in str(error) for text in said):
             raise
-        advice = "use a smaller --batch-size with --accumulate-steps, or smaller crops"
+        advice = "use a smaller --batch-size with --accumulate-steps, smaller crops, or a smaller network"
         raise ResourceError(f"out of memory: {advice}") from error
 
 

@@ -122,7 +122,7 @@ def _tensors(file: WeightsFile) -> dict[str, Any]:
             dtype = str(tensor.dtype).removeprefix("torch.")
             dtypes[dtype] = dtypes.get(dtype, 0) + 1
             if len(first) < _FIRST:
-                first.append({"key": key, "shape": list(tensor.shape), "dtype": dtype})
+                first.append({"key": key, "shape": [] if tensor.is_nested else list(tensor.shape), "dtype": dtype})
             if bad := _non_finite(tensor):
                 bad_values += bad
                 bad_keys.append(key)
@@ -145,11 +145,12 @@ def _heads(heads: Mapping[str, Mapping[str, Tensor]]) -> dict[str, list[int]]:
 
 def _non_finite(tensor: Tensor) -> int:
     """How many values are not finite; none is looked at where a few bytes pose as a large tensor, which is refused."""
-    if tensor.layout != torch.strided or tensor.is_quantized or not (tensor.is_floating_point() or tensor.is_complex()):
+    if not foreign_weights.is_dense(tensor) or not (tensor.is_floating_point() or tensor.is_complex()):
         return 0
-    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+    if foreign_weights.is_larger_than_its_data(tensor):
         return 0
-    return int((~torch.isfinite(tensor)).sum())
+    # torch does not compare floats of 8 bits
+    return int((~torch.isfinite(tensor.float() if tensor.element_size() == 1 else tensor)).sum())
 
 
 def _checkpoint(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@ import argparse
 import json
 import pickle
 import struct
+import warnings
 import zipfile
 
 import pytest
@@ -11,6 +12,12 @@ from sltdino.core import foreign_weights
 from sltdino.errors import CheckpointError, MissingInputError
 
 STATE = {"weight": torch.arange(6.0).reshape(2, 3)}
+
+
+def nested() -> torch.Tensor:
+    with warnings.catch_warnings():  # torch calls them a prototype
+        warnings.simplefilter("ignore")
+        return torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])
 
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "before-1.6"])
@@ -137,8 +144,31 @@ def test_what_is_not_there_is_named(tmp_path):
         (torch.zeros(2, 2).to_sparse(), "dense"),
         (torch.zeros(2, dtype=torch.complex64), "real numbers"),
         (torch.empty(2, device="meta"), "dense"),
+        (nested(), "dense"),
     ],
 )
 def test_a_tensor_that_is_no_weight_is_refused_by_name(tmp_path, tensor, reason):
+    (tmp_path / "a.pth").write_bytes(b"x" * 100)
     with pytest.raises(CheckpointError, match=f"blocks.0.*{reason}"):
         foreign_weights.plain_tensors(tmp_path / "a.pth", {"blocks.0.w": tensor})
+
+
+@pytest.mark.parametrize("beside", [{}, {"args": argparse.Namespace()}], ids=["torch", "restricted"])
+def test_many_names_for_the_same_numbers_are_not_unfolded(tmp_path, beside):
+    numbers = torch.ones(20_000)
+    torch.save({"model": {f"w{i}": numbers for i in range(40)}, **beside}, tmp_path / "a.pth")
+    model = foreign_weights.read(tmp_path / "a.pth").content["model"]
+    with pytest.raises(CheckpointError, match="over 8 times as large as the file"):
+        foreign_weights.plain_tensors(tmp_path / "a.pth", model)
+    two_names = dict(list(model.items())[:2])
+    assert foreign_weights.plain_tensors(tmp_path / "a.pth", two_names).keys() == two_names.keys()
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", "[" * 100_000])
+@pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json"])
+def test_a_description_that_is_no_json_object_is_bad_data_and_named(tmp_path, name, content):
+    torch.save(STATE, tmp_path / "pytorch_model.bin")
+    (tmp_path / name).write_text(content)
+    with pytest.raises(CheckpointError, match=rf"{name}: not a JSON object") as caught:
+        foreign_weights.read(tmp_path)
+    assert caught.value.exit_code == 65

@@ -366,6 +366,16 @@ def test_overwrite_removes_nothing_outside_the_folder(run: Embed, tmp_path: Path
     assert (tmp_path / "precious.npz").read_bytes() == b"mine"
 
 
+def test_overwrite_does_not_replace_what_no_embed_wrote(run: Embed, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    for name in ("w.npz", "index.json"):
+        (tmp_path / "out" / name).write_bytes(b"mine")
+    with pytest.raises(RunFolderError, match=r"holds files, such as index\.json, but no features"):
+        run(overwrite=True)
+    assert contents(tmp_path / "out").keys() == {"w.npz"}
+    assert {path.read_bytes() for path in (tmp_path / "out").iterdir()} == {b"mine"}
+
+
 def test_a_folder_with_files_of_others_or_a_run_is_refused(run: Embed, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out/thesis.txt").write_text("mine")

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sltdino.errors import SettingsError
 from sltdino.exporting import to_timm
+from sltdino.exporting.backbone import load_trained_backbone
 from sltdino.exporting.formats import write_backbone
 from sltdino.exporting.timm_network import TimmNetwork
 
@@ -185,6 +186,30 @@ def test_whatever_the_name_every_argument_is_spelt_out(make_backbone: Any) -> No
             "crop_pct": 1.0, "crop_mode": "squash",
         },
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["a.pt", "a.safetensors"])
+@pytest.mark.parametrize("registers", [0, 2])
+def test_read_again_it_computes_the_same_which_its_sidecar_alone_can_tell(
+    make_backbone: Any, tmp_path: Path, name: str, registers: int
+) -> None:
+    crops = {"mean": SEED_MEAN, "std": SEED_STD}
+    backbone = make_backbone(vit={"registers": registers, "layer_norm_eps": 1e-2}, augmentation=crops)
+    write_backbone(backbone, format="timm", out=tmp_path / name)
+    again = load_trained_backbone(tmp_path / name)
+    assert (again.mean, again.std, again.metadata["stream"]) == (SEED_MEAN, SEED_STD, "hand")
+    images = torch.randn(2, 3, 16, 16)
+    for ours, theirs in zip(
+        backbone.network.forward_features(images), again.network.forward_features(images), strict=True
+    ):
+        assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+def test_the_sidecar_of_other_weights_is_not_believed(make_backbone: Any, tmp_path: Path) -> None:
+    write_backbone(make_backbone(), format="timm", out=tmp_path / "a.pt")
+    write_backbone(make_backbone(moved=0.1), format="timm", out=tmp_path / "b.pt")
+    (tmp_path / "b.pt").replace(tmp_path / "a.pt")
+    assert "stream" not in load_trained_backbone(tmp_path / "a.pt").metadata
 
 
 def test_another_suffix_is_refused(make_backbone: Any, tmp_path: Path) -> None:

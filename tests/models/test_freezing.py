@@ -91,6 +91,12 @@ def test_a_block_is_not_also_those_whose_number_starts_alike() -> None:
     assert {name.split(".")[1] for name in frozen} == {"1"}
 
 
+@pytest.mark.parametrize("freeze", ["blocks.1.norm", ["blocks.1.norm"], {"prefixes": "blocks.1.norm"}])
+def test_a_prefix_that_is_no_whole_name_freezes_what_begins_with_it(freeze: Any) -> None:
+    frozen = frozen_by(freeze, network(depth=12))
+    assert frozen == {f"blocks.1.{norm}.{kind}" for norm in ("norm1", "norm2") for kind in ("weight", "bias")}
+
+
 def test_what_was_frozen_before_stays_frozen() -> None:
     model = network()
     apply_freeze(model, "norm")
@@ -129,7 +135,8 @@ def test_frozen_means_that_nothing_learns() -> None:
         ("blocks[:9]", "9 blocks"),
         ("blocks[1:]", r"'blocks\[1:\]' is not blocks\[:N\]"),
         ("nrom", "no parameter or module with parameters called 'nrom'; it has cls_token, pos_embed"),
-        ("blocks.0.attn.q", "called 'blocks.0.attn.q'"),
+        ("blocks.0.attn.x", "called 'blocks.0.attn.x'"),
+        ({"modules": "blocks.0.norm"}, "no module called 'blocks.0.norm'"),
         ("\x1b[31m", r"called '\\\\x1b\[31m'"),
         (["norm", 3], "3 is not a name"),
         ([""], "'' is not a name"),

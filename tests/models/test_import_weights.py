@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sltdino.errors import CheckpointError, SettingsError
+from sltdino.exporting.backbone import load_trained_backbone
 from sltdino.models.import_weights import ImportedBackbone, import_backbone
 
 PLAIN = {
@@ -261,6 +262,76 @@ def test_normalisation_is_imagenet_s_or_half_with_a_note_or_what_the_file_says(t
     imported = import_backbone(path)
     assert (imported.mean, imported.std) == (imagenet, (0.2, 0.3, 0.4))
     assert not any(note.startswith("normalisation") for note in imported.notes)
+
+
+@pytest.mark.parametrize("claim", [{"hidden_size": 1_000_000_000}, {"num_hidden_layers": 3}])
+def test_a_config_of_another_size_says_nothing_about_these_weights(tmp_path, foreign, claim):
+    path = save(tmp_path / "pytorch_model.bin", foreign.weights("hf_dinov2", width=64))
+    config = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert import_backbone(path).network.vit.num_heads == 4
+    (tmp_path / "config.json").write_text(json.dumps(config | claim))
+    imported = import_backbone(path)
+    assert imported.network.vit.num_heads == 1
+    assert "config.json: passed over, because it is not about these weights" in imported.notes
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"), [([0.5] * 3, [0, 0.5, 0.5]), ([0.5] * 3, [-0.2] * 3), ([0.5] * 3, None), ("grey", [0.5] * 3)]
+)
+def test_a_normalisation_that_is_none_is_refused_and_not_replaced_by_another(tmp_path, foreign, mean, std):
+    path = save(tmp_path / "timm.pth", foreign.weights("timm", width=64))
+    (tmp_path / "config.json").write_text(json.dumps({"pretrained_cfg": {"mean": mean, "std": std}}))
+    with pytest.raises(CheckpointError, match=r"no mean and std of three channels"):
+        import_backbone(path)
+
+
+def damaged_copy(run, path, change):
+    state = torch.load(run / "checkpoint_last.pt", weights_only=True)
+    change(state)
+    return save(path, state)
+
+
+def spoil_a_weight(state):
+    state["teacher"]["backbone.norm.bias"][0] = float("nan")
+
+
+def drop_a_weight(state):
+    del state["teacher"]["backbone.norm.bias"]
+
+
+def claim_a_million_blocks(state):
+    state["settings"]["vit"]["depth"] = 10_000_000
+
+
+def claim_a_large_width(state):
+    state["settings"]["vit"]["embed_dim"] *= 1_000_000
+
+
+def pose_as_terabytes(state):
+    state["teacher"]["backbone.norm.bias"] = torch.zeros(1).expand(1 << 40)
+
+
+def forget_the_progress(state):
+    del state["progress"]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (spoil_a_weight, r"norm\.bias is not finite"),
+        (drop_a_weight, r"norm\.bias"),
+        (claim_a_million_blocks, "no weights for the 10,000,000 blocks"),
+        (claim_a_large_width, "do not fit its settings"),
+        (pose_as_terabytes, "larger than its data"),
+        (forget_the_progress, "has no progress; name a checkpoint"),
+    ],
+)
+@pytest.mark.parametrize("read", [import_backbone, load_trained_backbone])
+def test_a_checkpoint_of_ours_is_looked_at_as_closely_as_one_of_others(tmp_path, finished_once, read, change, reason):
+    path = damaged_copy(finished_once, tmp_path / "c.pt", change)
+    with pytest.raises(CheckpointError, match=reason):
+        read(path)
 
 
 def test_our_own_run_gives_its_teacher_with_heads_and_normalisation(finished_once):

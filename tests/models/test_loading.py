@@ -22,6 +22,8 @@ from sltdino.models.loading import import_named
 from sltdino.models.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from sltdino.models.vit import VisionTransformer
 
+# the small networks here have widths whose number of heads nothing tells; one test asks for the warning
+pytestmark = pytest.mark.filterwarnings("ignore:.*heads. the file does not say:UserWarning")
 PICTURES = torch.rand(3, 3, 12, 12, generator=torch.Generator().manual_seed(0))
 
 
@@ -130,7 +132,7 @@ def test_every_container_gives_the_same_network(saved: Any, wrap: Any) -> None:
 
 
 def test_the_normalisation_that_weights_expect_is_folded_and_an_assumed_one_is_told(saved: Any) -> None:
-    with pytest.warns(UserWarning, match=r"b\.pt: normalisation: 0\.5 and 0\.5") as caught:
+    with pytest.warns(UserWarning, match=r"b\.pt: .*normalisation: 0\.5 and 0\.5") as caught:
         backbone = load_dinov2_backbone(f"file::{saved('timm')}")
     assert caught[0].filename == __file__
     features = backbone(IMAGES)
@@ -141,6 +143,11 @@ def test_the_normalisation_that_weights_expect_is_folded_and_an_assumed_one_is_t
 
 
 # What is refused
+
+
+def test_a_number_of_heads_that_is_guessed_is_warned_of(saved: Any) -> None:
+    with pytest.warns(UserWarning, match=r"b\.pt: heads: the file does not say how many; one per 64 channels makes 2"):
+        load_dinov2_backbone(f"file::{saved('dino', width=128)}")
 
 
 @pytest.mark.parametrize(

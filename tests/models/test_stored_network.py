@@ -31,15 +31,15 @@ def having(*keys: Any) -> Callable[[dict[str, Any]], None]:
 
 
 FORGED = {
-    "no teacher": (without("teacher"), "has no 'teacher'"),
-    "no progress": (without("progress"), "has no 'progress'"),
-    "no step": (without("progress", "global_step"), "has no 'global_step'"),
+    "no teacher": (without("teacher"), "has no teacher"),
+    "no progress": (without("progress"), "has no progress"),
+    "no step": (without("progress", "global_step"), "has no progress.global_step"),
     "no settings": (without("settings"), "holds no valid settings"),
     "a strange weight": (having("teacher", "decoder.weight", torch.ones(1)), "decoder.weight is a weight of nothing"),
     "a weight too few": (without("teacher", "backbone.norm.bias"), "do not fit its settings"),
     "another shape": (having("teacher", "backbone.norm.bias", torch.ones(3)), "do not fit its settings"),
     "a weight that is text": (having("teacher", "backbone.norm.bias", "x"), "do not fit its settings"),
-    "a teacher that is a list": (having("teacher", [1]), "do not fit its settings"),
+    "a teacher that is a list": (having("teacher", [1]), "has no teacher"),
     "a size that was never settled": (having("settings", "vit", "depth", "auto"), "do not fit its settings"),
 }
 

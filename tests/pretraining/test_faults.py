@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sltdino.core.run_files import load_checkpoint, read_status
-from sltdino.errors import DataError, DivergedError, RunFolderError, SettingsError, StorageError
+from sltdino.errors import DataError, DivergedError, ResourceError, RunFolderError, SettingsError, StorageError
 from sltdino.pretraining import resume
 
 
@@ -187,11 +187,16 @@ def test_our_own_mistake_is_a_1_in_the_status(train: Any, monkeypatch: pytest.Mo
     assert status["message"].startswith("ZeroDivisionError")
 
 
+def test_a_network_that_no_memory_holds_is_a_71(train: Any) -> None:
+    with pytest.raises(ResourceError, match="smaller network") as caught:
+        train(vit_embed_dim=1 << 19)
+    assert caught.value.exit_code == 71
+
+
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("[enforce fail] can't allocate memory: you tried 9 GB")])
 def test_running_out_of_memory_is_a_71(
     error: Exception, train: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from sltdino.errors import ResourceError
     from sltdino.training.trainer import Trainer
 
     def fail(self: Trainer, batches: Any) -> Any:
@@ -206,7 +211,6 @@ def test_running_out_of_memory_is_a_71(
 def test_a_run_that_failed_before_its_first_record_does_not_stand_in_the_way(
     train: Any, own_pictures: Path, tmp_path: Path
 ) -> None:
-    from sltdino.errors import ResourceError
     from sltdino.training.trainer import Trainer
 
     with pytest.MonkeyPatch.context() as patch:

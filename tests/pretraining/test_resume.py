@@ -293,3 +293,16 @@ def test_a_run_of_relative_folders_goes_on_from_another_current_folder(
     params = read_params(run)
     assert (params["train_dirs"], params["output_dir"]) == ([str(own_pictures)], str(run))
     assert [Path(entry["path"]).parent for entry in read_artifacts(run)] == [run, run, own_pictures.parent]
+
+
+@pytest.mark.parametrize(
+    ("part", "value"), [("progress", None), ("progress", {"global_step": "3"}), ("teacher", []), ("steps_done", None)]
+)
+def test_a_checkpoint_without_a_part_is_bad_data_and_its_run_stands(finished: Path, part: str, value: Any) -> None:
+    path = finished / "checkpoint_last.pt"
+    torch.save(torch.load(path, weights_only=True) | {part: value}, path)
+    before = {file.name: file.read_bytes() for file in finished.iterdir() if file.is_file()}
+    with pytest.raises(CheckpointError, match=f"has no {part}") as caught:
+        resume(finished)
+    assert caught.value.exit_code == 65
+    assert {file.name: file.read_bytes() for file in finished.iterdir() if file.is_file()} == before

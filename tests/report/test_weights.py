@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import warnings
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -194,6 +195,34 @@ def test_values_that_are_not_finite_are_counted_and_named(foreign: Any, tmp_path
     assert "is not finite" in facts["problem"]
     assert app.main(["inspect", str(path)]) == 65
     assert "NO: 4 values in 2 tensors are not" in capsys.readouterr().out
+
+
+def nested() -> torch.Tensor:
+    with warnings.catch_warnings():  # torch calls them a prototype
+        warnings.simplefilter("ignore")
+        return torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        torch.ones(3).to(torch.float8_e4m3fn),
+        torch.empty(3, device="meta"),
+        nested(),
+    ],
+    ids=["float8", "meta", "nested"],
+)
+def test_tensors_of_every_kind_are_described(foreign: Any, tmp_path: Path, odd: torch.Tensor) -> None:
+    weights = foreign.weights("dino", width=64)
+    facts = describe(save(tmp_path / "w.pt", {**weights, "odd": odd}))
+    assert facts["tensors"] == len(weights) + 1
+    assert "odd" in facts["problem"]
+
+
+def test_floats_of_8_bits_that_are_not_finite_are_counted(foreign: Any, tmp_path: Path) -> None:
+    odd = torch.tensor([1.0, float("nan")]).to(torch.float8_e4m3fn)
+    facts = describe(save(tmp_path / "w.pt", {**foreign.weights("dino", width=64), "odd": odd}))
+    assert facts["non_finite"] == {"values": 1, "tensors": 1, "first_keys": ["odd"]}
 
 
 def test_unknown_weights_show_their_first_names_and_shapes(tmp_path: Path, capsys: Any) -> None:
