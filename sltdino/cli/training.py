@@ -9,6 +9,7 @@ import typer
 from sltdino.cli.options import Typed
 from sltdino.cli.results import print_json
 from sltdino.core.settings_schema import printable
+from sltdino.errors import SettingsError
 
 if TYPE_CHECKING:
     from sltdino.pretraining import DryRun, RunSummary
@@ -28,7 +29,7 @@ def show(train: "Callable[[Reporter], RunSummary]", typed: Typed, *, as_json: bo
 
 
 def show_dry_run(look: "Callable[[Reporter], DryRun]", typed: Typed, *, as_json: bool) -> None:
-    """Print what a run would do, then fail as it would."""
+    """Print what a run would do, then fail as it would: with its first error, which the page lists among all."""
     from sltdino.pretraining import preview_facts, preview_text
     from sltdino.pretraining.progress import reporter_for_terminal
 
@@ -39,4 +40,6 @@ def show_dry_run(look: "Callable[[Reporter], DryRun]", typed: Typed, *, as_json:
     else:
         typer.echo(preview_text.render(result))
     for error in result.errors:
+        if isinstance(error, SettingsError):  # several mistakes at once: a line is enough below the page
+            raise SettingsError(error.problems[0])
         raise error

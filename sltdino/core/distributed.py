@@ -27,8 +27,20 @@ def join(device: str) -> World:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
+        torch.device(device)
+    except RuntimeError as error:
+        meant = "write cuda" if device.lower().startswith(("gpu", "nvidia")) else "no such device"
+        raise SettingsError(f"--device: {device}: {meant}; usable here: {_usable()}") from error
+    try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise SettingsError(f"--device: {device!r} cannot be used here ({reason}); use cpu or auto") from error
+        reason = str(error).splitlines()[0].split(". ")[0]
+        raise SettingsError(f"--device: {device} cannot be used here ({reason}); usable here: {_usable()}") from error
     return World(device=device)
+
+
+def _usable() -> str:
+    import torch
+
+    gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    return ", ".join(["auto", "cpu", *gpus, *(["mps"] if torch.backends.mps.is_available() else [])])

@@ -86,9 +86,7 @@ class BatchBuilder(Dataset[LoadedBatch]):
     ) -> None:
         self.images_per_step = dataset.batch_size * accumulate_steps * world.size
         if len(images) < self.images_per_step:
-            largest = len(images) // (accumulate_steps * world.size)
-            advice = f"use --batch-size {largest} or less" if largest else "add images, or accumulate fewer steps"
-            raise DataError(f"{len(images):,} images are fewer than the {self.images_per_step:,} of one step: {advice}")
+            raise _too_few(len(images), self.images_per_step, largest=len(images) // (accumulate_steps * world.size))
         self.steps_per_epoch = len(images) * pseudo_epochs // self.images_per_step
         self._images, self._shuffle, self._batch_size = images, dataset.shuffle, dataset.batch_size
         self._augmentation, self._local_size = augmentation, known(augmentation.local_crop_size)
@@ -220,3 +218,15 @@ def _side_needed(augmentation: AugmentationSettings, local_size: int) -> int:
         )
     )  # fmt: skip
     return math.ceil(max(sides))
+
+
+def _too_few(num_images: int, images_per_step: int, *, largest: int) -> DataError:
+    """Of fewer images than a step takes; `largest` is the largest batch that they make."""
+    have = "1 image is" if num_images == 1 else f"{num_images:,} images are"
+    if largest == 0:
+        advice = "add images, or accumulate fewer steps"
+    elif largest == 1:
+        advice = "add images; a --batch-size of 1 needs --no-head-batch-norm too"
+    else:
+        advice = f"use --batch-size {largest}{' or less' if largest > 2 else ''}, or add images"
+    return DataError(f"{have} fewer than the {images_per_step:,} of one step: {advice}")

@@ -9,7 +9,8 @@ from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_base import known
 from sltdino.data.image_folder import ImageFolder
 from sltdino.pretraining.finish import export_warning
-from sltdino.pretraining.measured import Sample
+from sltdino.pretraining.measured import Load
+from sltdino.pretraining.sample import Sample
 
 ROWS_PER_PROTOTYPE = 1 / 32
 """Of the teacher's rows in one batch, below which Sinkhorn-Knopp is warned of.
@@ -20,7 +21,10 @@ several, which soft targets bear up to a point. SwAV (Caron et al. 2020) adds a 
 no queue and 2 · 2,048 rows on 65,536 prototypes (1/16), or 2 · 3,072 on 131,072 (1/21). What is well below both is
 warned of, whatever the number of images.
 """
+TOO_FEW = 200
+"""Images below which a run is warned of: even `--preset laptop` was made for hundreds."""
 _DAY = 86_400.0
+_SMALLEST_BATCH = 2  # that batch norm takes
 _FULL = 0.9  # of the free memory; the estimate is known to be a tenth too low
 
 
@@ -55,22 +59,32 @@ def advise_settings(settings: PretrainSettings, world: World) -> Iterator[Advice
         yield Advice("export", warning, "--vit-registers 0")
 
 
-def advise_data(settings: PretrainSettings, images: ImageFolder, steps: Plan, sample: Sample) -> Iterator[Advice]:
+def advise_bad_images(settings: PretrainSettings, sample: Sample) -> Iterator[Advice]:
+    """What follows from how many images can be read, where it is not certain that a run stops at them."""
+    allowed = settings.dataset.max_bad_fraction
+    if sample.num_bad > allowed * sample.tried:
+        yield Advice(
+            "bad images",
+            f"{sample.num_bad} of {sample.tried} tried cannot be read, such as {sample.bad_files[0].path}; a run stops "
+            f"above {allowed:.0%}",
+            "look at these files, or a higher --dataset-max-bad-fraction",
+        )
+
+
+def advise_data(settings: PretrainSettings, images: ImageFolder, steps: Plan) -> Iterator[Advice]:
     """What follows from the images, and from how often they are seen."""
     number, local = len(images), known(settings.augmentation.num_local_crops)
+    if number < TOO_FEW:
+        yield Advice(
+            "images",
+            f"{number:,} {'is' if number == 1 else 'are'} too few to learn from, whatever the loss says",
+            f"more images: {TOO_FEW} at the least, better thousands",
+        )
     if local and number < FEW_IMAGES:
         yield Advice(
             "local crops",
             f"{local} local crops of {number:,} images: under {FEW_IMAGES:,} images they teach light and colour",
             "--num-local-crops 0",
-        )
-    allowed = settings.dataset.max_bad_fraction
-    if sample.num_bad > allowed * sample.tried:
-        yield Advice(
-            "bad images",
-            f"{sample.num_bad} of {sample.tried} tried cannot be read, such as {sample.first_bad}; a run stops above "
-            f"{allowed:.0%}",
-            "look at these files, or --dataset-max-bad-fraction",
         )
     horizon = ema_horizon(settings)
     if steps.total_steps and horizon > steps.total_steps:
@@ -83,19 +97,38 @@ def advise_data(settings: PretrainSettings, images: ImageFolder, steps: Plan, sa
         )
 
 
-def advise_resources(*, seconds: float, memory: int, free_memory: int, disk: int, free_disk: int) -> Iterator[Advice]:
-    """What follows from estimates, in seconds and bytes, and from what is there."""
+def advise_load(load: Load) -> Iterator[Advice]:
+    """What follows from other programs on the same cores."""
+    if load.is_busy:
+        yield Advice("load", load_text(load), "the dry run again when they are idle")
+
+
+def load_text(load: Load) -> str:
+    """Other programs, and what they mean for what is timed."""
+    return f"other programs use these cores (load {load.average:.1f} on {load.cores} cores): the time is an upper bound"
+
+
+def advise_resources(
+    settings: PretrainSettings, world: World, *, seconds: float, memory: int, free_memory: int, disk: int,
+    free_disk: int,
+) -> Iterator[Advice]:  # fmt: skip
+    """What follows from estimates, in seconds and bytes, and from what is there. Nothing that is set is advised."""
     if seconds > _DAY:
         yield Advice(
             "time",
-            f"this machine would need about {seconds / _DAY:.1f} days",
-            "--preset laptop, a smaller --backbone or --vit-embed-dim, --vit-depth, --image-size, or a GPU",
+            f"this machine would need {seconds / _DAY:.1f} days by this estimate",
+            f"{', '.join(_quicker(settings))}{', or a GPU' if world.device == 'cpu' else ', or fewer --epochs'}",
         )
     if memory > _FULL * free_memory:
         yield Advice(
             "memory",
             f"the run needs about {memory / 1e9:.1f} GB and {free_memory / 1e9:.1f} GB are free",
-            "a smaller --batch-size with --accumulate-steps, or a smaller --image-size",
+            (
+                "a smaller --batch-size with --accumulate-steps, or "
+                if settings.dataset.batch_size > _SMALLEST_BATCH
+                else ""
+            )
+            + "a smaller --image-size",
         )
     if disk > free_disk:
         yield Advice(
@@ -109,3 +142,13 @@ def ema_horizon(settings: PretrainSettings) -> float:
     """Steps that the teacher averages over at the start, 1 / (1 - m); infinite for a momentum of 1."""
     momentum = known(settings.optimizer.teacher_momentum_base)
     return 1 / (1 - momentum) if momentum < 1 else float("inf")
+
+
+def _quicker(settings: PretrainSettings) -> Iterator[str]:
+    if settings.preset != "laptop" and settings.init_from is None:  # its network is another one than the weights'
+        yield "--preset laptop"
+    if settings.init_from is None:
+        yield "a smaller --vit-embed-dim or --vit-depth"
+    if known(settings.augmentation.num_local_crops):
+        yield "fewer --num-local-crops"
+    yield "a smaller --image-size"

@@ -13,15 +13,14 @@ from sltdino.core.settings_base import known
 from sltdino.core.signals import StopRequest
 from sltdino.data.batches import LoadedBatch
 from sltdino.data.loader import build_loader
-from sltdino.errors import DataError, StoppedError
+from sltdino.errors import StoppedError
 from sltdino.pretraining.initial import start_name
 from sltdino.pretraining.progress import Reporter
+from sltdino.pretraining.sample import NAMED, too_many_bad
 from sltdino.pretraining.session import Session
 from sltdino.training.health import Health, Verdict, judge, observe
 from sltdino.training.trainer import StepResult
 from sltdino.types import Batch
-
-_FIVE = 5  # bad images named, each as it is met and all when there are too many
 
 
 class Loop:
@@ -106,17 +105,14 @@ class Loop:
         num_bad, num_images = len(self._bad_training), len(self.session.images)
         allowed = self.settings.dataset.max_bad_fraction
         if loaded.bad and num_bad > allowed * num_images:
-            named = "; ".join(f"{path!a}: {reason}" for path, reason in self._bad_training[:_FIVE])
-            raise DataError(
-                f"{num_bad} of {num_images:,} images cannot be read, more than "
-                f"--dataset-max-bad-fraction {allowed}: {named}; all are listed in {self.run.path / 'bad_images.jsonl'}"
-            )
+            then = f"all are listed in {self.run.path / 'bad_images.jsonl'}"
+            raise too_many_bad(self._bad_training, num_images=num_images, allowed=allowed, then=then)
 
     def _record_bad(self, path: str, reason: str, *, use: str) -> None:
         if self.run.record_bad_image(path, reason, use=use):
             count = self.run.num_bad_images
-            tell = self.reporter.warn if count <= _FIVE else self.reporter.detail
-            more = "; further ones are listed in bad_images.jsonl" if count == _FIVE else ""
+            tell = self.reporter.warn if count <= NAMED else self.reporter.detail
+            more = "; further ones are listed in bad_images.jsonl" if count == NAMED else ""
             tell(f"skipped {path!a}: {reason}{more}")
             if use == "training":
                 self._bad_training.append((path, reason))

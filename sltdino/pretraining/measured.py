@@ -1,57 +1,52 @@
-"""What can only be found out by trying: whether the images decode, and how fast the loader and the step are here."""
+"""What can only be found out by trying: how fast the loader and the step are here, and who else uses the cores."""
 
+import os
+import statistics
 import time
-from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-import numpy as np
+import torch
 
 from sltdino.core.auto import plan
 from sltdino.core.distributed import World
 from sltdino.core.memory import keep_freed_memory
-from sltdino.core.rng import generator
 from sltdino.core.settings import PretrainSettings
-from sltdino.data.batches import BatchBuilder
-from sltdino.data.decode import BadImage, decode
 from sltdino.data.image_folder import ImageFolder
 from sltdino.data.loader import Stream, build_loader
 from sltdino.pretraining.loop import num_workers, to_device
 from sltdino.pretraining.session import build_batches, build_model, build_trainer
 from sltdino.training.trainer import Trainer
 
-_SMALLEST_SAMPLE, _SAMPLE = 32, 256  # images decoded
-_FEWEST_STEPS, _MOST_STEPS = 2, 50
-_FIRST, _LOADER, _STEPS = 0.2, 0.15, 0.55
-"""Shares of the time: to learn what a step costs, for the loader alone, and for both together."""
-_LEAST_STEPS = 4  # one to warm up and three to time, or the batch is made smaller
-_NEARLY = 0.7  # a whole step that is a little too long is timed all the same
-_FEW_IMAGES, _MORE_IMAGES = 2, 8  # in the first steps; batch norm needs two
+_MOST_STEPS = 50
+_LOADER = 0.15  # share of the time for the loader alone
+_FEW_IMAGES = 2  # the smallest step that is timed; batch norm needs two
+_FEW_STEPS = 3  # of a smaller step, so many are to fit into the time
 _MOST_LOADED = 256  # images, to know the loader
 _LOADER_BATCH = 8  # images are decoded in groups of so many
+_PRODUCT = 512  # rows and columns of the matrices that are multiplied to learn what the device can do
+_PRODUCTS = 20  # multiplied, of which the quickest counts
+_STEP_SHARE = 0.25  # of the rate of plain matrix products: what a step reaches at the least
+_LEAST_RATE = 5e9  # operations a second of any machine, however busy: a disturbed product says nothing
+_BUSY = 0.5  # load a core above which other programs disturb the measurement
 
 
-class Sample(NamedTuple):
-    """A random sample of the images, decoded."""
+class Load(NamedTuple):
+    """What the machine's cores had to do in the last minute."""
 
-    tried: int
-    bad: dict[str, int]
-    """How many images cannot be read, by reason."""
-    first_bad: str
-    """One of them; empty when there is none."""
-    sides: tuple[tuple[int, int], ...]
-    """Width and height of the image with the fewest pixels, of the middle one and of the one with the most."""
-    mean_pixels: float
+    average: float
+    """Programs that ran or waited for a core."""
+    cores: int
 
     @property
-    def num_bad(self) -> int:
-        """Images that cannot be read."""
-        return sum(self.bad.values())
+    def is_busy(self) -> bool:
+        """Other programs disturb what is timed here."""
+        return self.average > _BUSY * self.cores
 
 
 class Speed(NamedTuple):
-    """Images a second, on real batches of this machine."""
+    """Images a second of whole steps, on real batches of this machine."""
 
     together: float
     """The real step on the real loader: what a run has."""
@@ -62,60 +57,77 @@ class Speed(NamedTuple):
     data_wait: float
     """Share of the time that the step waits for data."""
     images_per_step: int
+    """Of the steps that were timed."""
     steps: int
     """How many steps were timed."""
-    is_whole_step: bool
-    """False where a step of the run would have taken too long, so that fewer images a step were measured."""
+    limited_by: Literal["", "time", "memory"]
+    """Why steps of fewer images were timed, and scaled; empty where they were whole."""
 
 
-def decode_sample(images: ImageFolder, *, seed: int, seconds: float) -> Sample:
-    """Decode a random sample of the images in full, for `seconds` at the most."""
-    deadline = time.monotonic() + seconds
-    bad, sizes, first_bad, tried = Counter[str](), list[tuple[int, int]](), "", 0
-    for index in generator(seed, "dry run").permutation(len(images))[:_SAMPLE].tolist():
-        tried += 1
-        try:
-            height, width = decode(images.path(index)).shape[:2]
-            sizes.append((width, height))
-        except BadImage as error:
-            bad[error.reason] += 1
-            first_bad = first_bad or str(images.path(index))
-        if tried >= _SMALLEST_SAMPLE and time.monotonic() > deadline:
-            break
-    sizes.sort(key=lambda side: side[0] * side[1])
-    sides = (sizes[0], sizes[len(sizes) // 2], sizes[-1]) if sizes else ()
-    mean = float(np.mean([width * height for width, height in sizes])) if sizes else 0.0
-    return Sample(tried, dict(bad.most_common()), first_bad, sides, mean)
+def machine_load() -> Load:
+    """To be asked before anything is computed here."""
+    return Load(os.getloadavg()[0], os.cpu_count() or 1)
+
+
+def longest_seconds(seconds: float, step_seconds: float, *, images: int) -> float:
+    """How long measuring may take in `seconds` of time where a whole step of so many images takes `step_seconds`.
+
+    Where that is too long, one step of the smallest number is made all the same.
+    """
+    least = step_seconds if step_seconds < seconds else step_seconds * min(_FEW_IMAGES, images) / images
+    return max(seconds, _LOADER * seconds + least)
+
+
+def expected_step_seconds(operations: float, device: str) -> float:
+    """How long a step of so many operations may take, cautiously: from the rate of matrix products on the device."""
+    matrix, best = torch.ones(_PRODUCT, _PRODUCT, device=device), float("inf")
+    for _ in range(_PRODUCTS):
+        start = time.perf_counter()
+        (matrix @ matrix)[0, 0].item()  # it waits for the device
+        best = min(best, time.perf_counter() - start)
+    return operations / max(_LEAST_RATE, _STEP_SHARE * 2 * _PRODUCT**3 / best)
 
 
 def measure_speed(
-    settings: PretrainSettings, images: ImageFolder, world: World, *, seconds: float, fits: Callable[[int], bool]
+    settings: PretrainSettings,
+    images: ImageFolder,
+    world: World,
+    *,
+    seconds: float,
+    step_seconds: float,
+    fits: Callable[[int], bool],
 ) -> Speed:
-    """Time the loader and a few steps of fresh networks, within about `seconds`.
+    """Time the loader and steps of fresh networks, within about `seconds`: whole steps where there is room for them.
 
     Args:
+        step_seconds: how long a whole step may take, by `expected_step_seconds`.
         fits: whether a step of so many images fits into the memory; two do.
 
     Raises:
         DataError, ResourceError: as the loader. DivergedError: as the step.
     """
+    end = time.perf_counter() + seconds
     keep_freed_memory()
     batch_size, passes = settings.dataset.batch_size, settings.optimizer.accumulate_steps
+    whole = trial(settings, batch_size, passes)
     steps = plan(settings, num_images=len(images), world_size=world.size)
-    once = trial(settings, batch_size)
-    trainer = build_trainer(build_model(once), once, steps, world)
-    affordable = _affordable_images(trainer, settings, images, world, seconds=seconds)
+    trainer = build_trainer(build_model(whole), whole, steps, world)
     loader = _loader_rate(trial(settings, min(_LOADER_BATCH, batch_size)), images, world, seconds=_LOADER * seconds)
-    seconds *= _STEPS
-    if affordable >= _NEARLY * batch_size * passes and fits(batch_size):
-        return _together(trainer, trial(settings, batch_size, passes), images, world, seconds=seconds, loader=loader)
-    number = max(min(_FEW_IMAGES, len(images)), min(affordable, batch_size))
-    while number > _FEW_IMAGES and not fits(number):
-        number = max(_FEW_IMAGES, number // 2)
-    if affordable < _FEW_IMAGES:
-        seconds = 0.0
-    speed = _together(trainer, trial(settings, number), images, world, seconds=seconds, loader=loader)
-    return speed._replace(is_whole_step=number == batch_size * passes)
+    if fits(batch_size) and step_seconds < seconds:
+        return _speed(_time_steps(trainer, whole, images, world, end=end), loader=loader)
+    few = _time_step(trainer, trial(settings, min(_FEW_IMAGES, batch_size)), images, world, end=end)
+    affordable = int((end - time.perf_counter()) / _FEW_STEPS / few.step_seconds * few.images)
+    if fits(batch_size) and affordable >= batch_size * passes:  # quicker than was feared
+        return _speed(_time_steps(trainer, whole, images, world, end=end), loader=loader)
+    number = max(few.images, min(affordable, batch_size))
+    while number > few.images and not fits(number):
+        number = max(few.images, number // 2)
+    is_time_over = affordable < few.images and time.perf_counter() + few.step_seconds > end
+    timed = few if is_time_over else _time_steps(trainer, trial(settings, number), images, world, end=end)
+    speed = _speed(_scaled(few, timed, images=batch_size * passes), loader=loader)
+    return speed._replace(
+        images_per_step=number, steps=timed.steps, limited_by="time" if fits(batch_size) else "memory"
+    )
 
 
 def trial(settings: PretrainSettings, batch_size: int, passes: int = 1) -> PretrainSettings:
@@ -130,32 +142,86 @@ def trial(settings: PretrainSettings, batch_size: int, passes: int = 1) -> Pretr
     )
 
 
-def _affordable_images(
-    trainer: Trainer, settings: PretrainSettings, images: ImageFolder, world: World, *, seconds: float
-) -> int:
-    """How many images a step may have, so that enough steps fit into the time: by steps of two and of eight images."""
-    share, number = _FIRST * seconds / 2, min(_FEW_IMAGES, len(images))
-    few = _step_seconds(trainer, build_batches(trial(settings, number), images, world), world, seconds=share)
-    an_image, fixed = few / number, 0.0
-    if len(images) >= _MORE_IMAGES and an_image * _MORE_IMAGES < share:
-        more = _step_seconds(trainer, build_batches(trial(settings, _MORE_IMAGES), images, world), world, seconds=share)
-        an_image = max((more - few) / (_MORE_IMAGES - number), 0.1 * more / _MORE_IMAGES)  # noise may invert them
-        fixed = max(0.0, more - _MORE_IMAGES * an_image)
-    return int((_STEPS * seconds / _LEAST_STEPS - fixed) / an_image)
+class _Timed(NamedTuple):
+    """Steps that were timed."""
+
+    images: int
+    """Of one step."""
+    steps: int
+    step_seconds: float
+    """The middle one's, which other programs disturb less than the mean."""
+    wait_seconds: float
+    """For data, after a step; the mean, because the batches of several workers come in bursts."""
 
 
-def _step_seconds(trainer: Trainer, batches: BatchBuilder, world: World, *, seconds: float) -> float:
-    """Of the step alone, the best of three; the first step warms up and does not count if there is time for another."""
-    batch = to_device(batches[0], world.device)
-    taken, end = float("inf"), time.perf_counter() + seconds
-    for number in range(4):
+def _time_step(
+    trainer: Trainer, settings: PretrainSettings, images: ImageFolder, world: World, *, end: float
+) -> _Timed:
+    """The better of two steps on one batch, without a loader; a single one where the second would not end in time."""
+    batch, taken = to_device(build_batches(settings, images, world)[0], world.device), list[float]()
+    for _ in range(2):
         start = time.perf_counter()
         trainer.step(batch)
-        now = time.perf_counter()
-        taken = now - start if number < 2 else min(taken, now - start)
-        if now > end:
+        taken.append(time.perf_counter() - start)
+        if time.perf_counter() + taken[0] > end:
             break
-    return taken
+    return _Timed(settings.dataset.batch_size, 1, min(taken), 0.0)
+
+
+def _time_steps(
+    trainer: Trainer, settings: PretrainSettings, images: ImageFolder, world: World, *, end: float
+) -> _Timed:
+    """Steps on the loader as in a run, until `end`: one to warm up and at least one more.
+
+    Where already the first takes longer than the time that is left, it is the one. What the workers made before the
+    first step counts for nothing, as far as the time allows.
+    """
+    taken, waited = list[float](), list[float]()
+    with _stream(settings, images, world) as stream:
+        loaded = next(stream)  # to start the workers is no part of a step's time
+        left = end - time.perf_counter()
+        while len(taken) < _MOST_STEPS:
+            start = time.perf_counter()
+            trainer.step(to_device(loaded, world.device))  # it waits for the device
+            stepped = time.perf_counter()
+            loaded = next(stream)
+            now = time.perf_counter()
+            taken.append(stepped - start)
+            waited.append(now - stepped)
+            if now > end and (len(taken) > 1 or taken[0] > left):
+                break
+    warm = min(2 * num_workers(settings) + 1, (len(taken) + 1) // 3) if len(taken) > 1 else 0
+    a_step = settings.dataset.batch_size * settings.optimizer.accumulate_steps
+    return _Timed(a_step, len(taken) - warm, statistics.median(taken[warm:]), statistics.mean(waited[warm:]))
+
+
+def _scaled(few: _Timed, timed: _Timed, *, images: int) -> _Timed:
+    """What steps of fewer images say of a whole one of `images`.
+
+    Part of a step is the same for any number of images (the optimizer, the teacher). It follows from steps of two
+    sizes where they differ enough; noise may invert them, so at least half of the larger one counts by the image.
+    """
+    an_image = timed.step_seconds / timed.images
+    if timed.images >= 2 * few.images:
+        slope = (timed.step_seconds - few.step_seconds) / (timed.images - few.images)
+        an_image = min(an_image, max(slope, an_image / 2))
+    more = images - timed.images
+    wait = timed.wait_seconds * images / timed.images
+    return _Timed(images, timed.steps, timed.step_seconds + more * an_image, wait)
+
+
+def _speed(timed: _Timed, *, loader: float) -> Speed:
+    """Of whole steps. A run cannot be faster than its loader, whatever few steps on batches made ahead seem to say."""
+    together = max(timed.step_seconds + timed.wait_seconds, timed.images / loader)
+    return Speed(
+        together=timed.images / together,
+        step=timed.images / timed.step_seconds,
+        loader=loader,
+        data_wait=1 - timed.step_seconds / together,
+        images_per_step=timed.images,
+        steps=timed.steps,
+        limited_by="",
+    )
 
 
 def _loader_rate(settings: PretrainSettings, images: ImageFolder, world: World, *, seconds: float) -> float:
@@ -170,43 +236,6 @@ def _loader_rate(settings: PretrainSettings, images: ImageFolder, world: World, 
                 next(stream)
                 number += few
         return number / (time.perf_counter() - start)
-
-
-def _together(
-    trainer: Trainer, settings: PretrainSettings, images: ImageFolder, world: World, *, seconds: float, loader: float
-) -> Speed:
-    """Both as in a run. What the workers made before the first step counts for nothing, as far as the time allows.
-
-    With no `seconds`, where even a step of two images takes long, one step is timed and none is spent on warming up.
-    """
-    ready, warm, steps, waited = 2 * num_workers(settings) + 1, 0, 0, 0.0
-    fewest = _FEWEST_STEPS if seconds else 1
-    begun = time.perf_counter()
-    with _stream(settings, images, world) as stream:
-        loaded = next(stream)  # to start the workers is no part of a step's time
-        while warm < ready and ((seconds and not warm) or time.perf_counter() - begun < seconds / 3):
-            trainer.step(to_device(loaded, world.device))
-            loaded = next(stream)
-            warm += 1
-        begun = before = time.perf_counter()
-        while steps < fewest or (steps < _MOST_STEPS and before - begun < seconds * 2 / 3):
-            trainer.step(to_device(loaded, world.device))  # it waits for the device
-            asked = time.perf_counter()
-            loaded = next(stream)
-            before = time.perf_counter()
-            waited += before - asked
-            steps += 1
-    elapsed = max(before - begun, 1e-9)
-    a_step = settings.dataset.batch_size * settings.optimizer.accumulate_steps
-    return Speed(
-        together=steps * a_step / elapsed,
-        step=steps * a_step / max(elapsed - waited, 1e-9),
-        loader=loader,
-        data_wait=waited / elapsed,
-        images_per_step=a_step,
-        steps=steps,
-        is_whole_step=True,
-    )
 
 
 def _stream(settings: PretrainSettings, images: ImageFolder, world: World) -> "closing[Stream]":

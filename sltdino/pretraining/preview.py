@@ -11,10 +11,19 @@ from sltdino.core.distributed import World, join
 from sltdino.core.run_files import LoadedCheckpoint, own_files
 from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_schema import with_absolute_paths
+from sltdino.data.batches import BatchBuilder
 from sltdino.data.cache import free_memory
 from sltdino.data.image_folder import ImageFolder, scan
 from sltdino.errors import SltDinoError
-from sltdino.pretraining.advice import Advice, advise_data, advise_resources, advise_settings, ema_horizon
+from sltdino.pretraining.advice import (
+    Advice,
+    advise_bad_images,
+    advise_data,
+    advise_load,
+    advise_resources,
+    advise_settings,
+    ema_horizon,
+)
 from sltdino.pretraining.estimates import (
     Memory,
     Size,
@@ -27,9 +36,17 @@ from sltdino.pretraining.estimates import (
 from sltdino.pretraining.finish import export_paths, export_problems
 from sltdino.pretraining.initial import initial_network
 from sltdino.pretraining.loop import num_workers
-from sltdino.pretraining.measured import Sample, decode_sample, measure_speed, trial
+from sltdino.pretraining.measured import (
+    Load,
+    expected_step_seconds,
+    longest_seconds,
+    machine_load,
+    measure_speed,
+    trial,
+)
 from sltdino.pretraining.preview_facts import DryRun, Forecast, Images, Machine, Start
 from sltdino.pretraining.progress import Reporter, Silent
+from sltdino.pretraining.sample import Sample, decode_sample, stops_a_run, too_many_bad
 from sltdino.pretraining.session import COPIES, BadImage, build_batches, build_probe, uses_autocast
 from sltdino.pretraining.start import (
     Collected,
@@ -75,6 +92,10 @@ class _Preview:
         self.settings, self.origins, self.reporter = settings, origins, reporter
         self.errors: list[SltDinoError] = []
         self.world = World()
+        self.is_device_known = False
+        self.load = machine_load()
+        self.batches: BatchBuilder | None = None
+        self.is_surely_bad = False
         self.checkpoint: LoadedCheckpoint | None = None
         self.start = Start(0, None, False, (), ())
 
@@ -86,6 +107,7 @@ class _Preview:
         self.settings = with_absolute_paths(self.settings)
         with Collected(self.errors):
             self.world = join(self.settings.device)
+            self.is_device_known = True
         with Collected(self.errors):
             check_output_dir(self.settings, out)
         images, sample, size = None, None, None
@@ -99,11 +121,14 @@ class _Preview:
         if size is not None:
             self._check_disk(out, size)
         self._check_exports(out)
-        machine = _machine(self.settings, self.world, out)
+        machine = _machine(self.settings, self.world, out, self.load)
+        if not self.is_device_known:
+            machine = machine._replace(device="")
         forecast, advice = None, list[Advice]()
         if images is not None:
             self.reporter.say(f"dry run: decoding a sample of {len(images):,} images")
             sample = decode_sample(images, seed=self.settings.seed, seconds=_DECODING * seconds)
+            self._check_sample(images, sample)
             if size is not None:
                 forecast = self._forecast(images, sample, size, machine, out, num_probed, (1 - _DECODING) * seconds)
                 advice = [*self._advice(images, sample, machine, forecast)]
@@ -136,13 +161,25 @@ class _Preview:
         """Check that the images make a batch and that the validation images serve; how many the probe embeds."""
         dataset = self.settings.dataset
         with Collected(self.errors):
-            build_batches(trial(self.settings, dataset.batch_size, self.passes), images, self.world)
+            self.batches = build_batches(trial(self.settings, dataset.batch_size, self.passes), images, self.world)
         if self.settings.evaluation.val_dir is None:
             return 0
         with Collected(self.errors):
             probe = build_probe(self.settings, images, list[BadImage]())
             return len(probe.queries.paths) + (0 if probe.leave_one_out else len(probe.bank.paths))
         return 0
+
+    def _check_sample(self, images: ImageFolder, sample: Sample) -> None:
+        """Refuse what a new run is sure to stop at; one that goes on has counted some of its bad images before."""
+        if self.batches is None or self.checkpoint is not None:
+            return
+        allowed, number = self.settings.dataset.max_bad_fraction, len(images)
+        total = plan(self.settings, num_images=number, world_size=self.world.size).total_steps
+        if stops_a_run(sample, self.batches, num_images=number, allowed=allowed, total_steps=total):
+            bad = [(file.path, file.reason) for file in sample.bad_files]
+            then = "mend or remove them, or allow more"
+            self.errors.append(too_many_bad(bad, num_images=number, allowed=allowed, then=then))
+            self.is_surely_bad = True
 
     def _check_disk(self, out: Path, size: Size) -> None:
         found = [path.lstat() for path in self.start.removes]
@@ -181,9 +218,12 @@ class _Preview:
         speed = None
         can_run = not self.errors and steps.total_steps and sample.num_bad < sample.tried
         if can_run and not self.start.finished and fits(2):
-            self.reporter.say(f"dry run: timing the loader and a few steps, about {seconds:.0f} s")
+            step_seconds = expected_step_seconds(size.flops_per_image * steps.images_per_step, world.device)
+            longest = longest_seconds(seconds, step_seconds, images=steps.images_per_step)
+            how_long = f"about {seconds:.0f} s" if longest < 1.5 * seconds else f"{seconds:.0f} to {longest:.0f} s"
+            self.reporter.say(f"dry run: timing the loader and a few steps, {how_long}")
             with Collected(self.errors), out_of_memory_said():
-                speed = measure_speed(settings, images, world, seconds=seconds, fits=fits)
+                speed = measure_speed(settings, images, world, seconds=seconds, step_seconds=step_seconds, fits=fits)
         left = (steps.total_steps - self.start.step) * steps.images_per_step
         training = evaluation = None
         if speed is not None:
@@ -196,8 +236,14 @@ class _Preview:
 
     def _advice(self, images: ImageFolder, sample: Sample, machine: Machine, forecast: Forecast) -> Iterator[Advice]:
         yield from advise_settings(self.settings, self.world)
-        yield from advise_data(self.settings, images, forecast.plan, sample)
+        if not self.is_surely_bad:
+            yield from advise_bad_images(self.settings, sample)
+        yield from advise_data(self.settings, images, forecast.plan)
+        if forecast.speed is not None:
+            yield from advise_load(self.load)
         yield from advise_resources(
+            self.settings,
+            self.world,
             seconds=(forecast.training_seconds or 0) + (forecast.evaluation_seconds or 0),
             memory=forecast.needed_memory,
             free_memory=machine.free_memory,
@@ -210,7 +256,7 @@ def _images(images: ImageFolder) -> Images:
     return Images(len(images), images.fingerprint, images.labels, images.other_formats, images.warnings)
 
 
-def _machine(settings: PretrainSettings, world: World, out: Path) -> Machine:
+def _machine(settings: PretrainSettings, world: World, out: Path, load: Load) -> Machine:
     on_cuda = torch.device(world.device).type == "cuda"
     return Machine(
         device=world.device,
@@ -219,6 +265,7 @@ def _machine(settings: PretrainSettings, world: World, out: Path) -> Machine:
         precision="bf16" if uses_autocast(settings, world) else "fp32",
         free_memory=torch.cuda.mem_get_info(world.device)[0] if on_cuda else free_memory(),
         free_disk=files.free_space(out),
+        load=load,
     )
 
 

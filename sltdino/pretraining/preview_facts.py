@@ -10,7 +10,8 @@ from sltdino.core.settings import PretrainSettings
 from sltdino.errors import SltDinoError
 from sltdino.pretraining.advice import Advice
 from sltdino.pretraining.estimates import Memory, OutputFile, Size
-from sltdino.pretraining.measured import Sample, Speed
+from sltdino.pretraining.measured import Load, Speed
+from sltdino.pretraining.sample import Sample
 
 
 class Start(NamedTuple):
@@ -43,12 +44,15 @@ class Machine(NamedTuple):
     """What the run would compute on."""
 
     device: str
+    """Empty where the one that was asked for cannot be used."""
     threads: int
     workers: int
     precision: str
     free_memory: int
     """Bytes, of the device that computes."""
     free_disk: int
+    load: Load
+    """Before anything was measured."""
 
 
 class Forecast(NamedTuple):

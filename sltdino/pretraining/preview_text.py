@@ -6,13 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sltdino.core.settings_schema import BY_KEY, flatten, printable
+from sltdino.pretraining.advice import load_text
 from sltdino.pretraining.estimates import OutputFile
-from sltdino.pretraining.measured import Sample, Speed
+from sltdino.pretraining.measured import Load, Speed
 from sltdino.pretraining.preview_facts import DryRun, Forecast, Images, Machine, Start
+from sltdino.pretraining.sample import Sample
 
 _WIDTH, _COLUMN = 80, 12
 _GLUE = "\0"  # a blank at which no line ends
 _NAMES = {"start": "statistics of the first images", "evaluation": "k-NN", "batches": "batches", "cache": "images"}
+_TOO_MUCH = {"time": "would take too long to try", "memory": "does not fit into the free memory"}
+_MUCH = 0.1  # of an epoch's images, left out
 _STARVED = 0.1
 """Share of the time that a step waits for data, above which the loader is the limit."""
 
@@ -67,8 +71,9 @@ def _start(start: Start, out: Path) -> Iterator[str]:
 
 
 def _machine(machine: Machine) -> str:
+    device = machine.device or "unknown device (see the errors)"
     return (
-        f"{machine.device}, {_count(machine.threads, 'thread')}, {_count(machine.workers, 'loader worker')}, "
+        f"{device}, {_count(machine.threads, 'thread')}, {_count(machine.workers, 'loader worker')}, "
         f"{machine.precision}; "
         f"{_size(machine.free_memory)} of memory and {_size(machine.free_disk)} of disk are free"
     )
@@ -82,7 +87,7 @@ def _images(images: Images, sample: Sample) -> Iterator[str]:
         yield f"sizes: {middle} px in the middle, {smallest} to {largest}"
     if sample.bad:
         reasons = "; ".join(f"{count} {reason}" for reason, count in list(sample.bad.items())[:3])
-        yield f"cannot be read: {sample.num_bad} of {sample.tried} ({reasons}), such as {sample.first_bad}"
+        yield f"cannot be read: {sample.num_bad} of {sample.tried} ({reasons}), such as {sample.bad_files[0].path}"
     others = sum(images.other_formats.values())
     if others:
         counted = ", ".join(f"{count:,} {suffix or 'without suffix'}" for suffix, count in images.other_formats.items())
@@ -100,6 +105,7 @@ def _forecast(result: DryRun, forecast: Forecast) -> list[str]:
             "length",
             f"{_count(settings.epochs, 'epoch')} of {_count(steps.steps_per_epoch, 'step')} of "
             f"{_count(steps.images_per_step, 'image')}: {_count(steps.total_steps, 'step')}",
+            *_left_out(result, forecast),
             f"the teacher averages over {horizon:,.0f} steps at the start{share}",
         ),
         *_rows(
@@ -111,7 +117,7 @@ def _forecast(result: DryRun, forecast: Forecast) -> list[str]:
         ),
         *_rows("memory", *_memory(result, forecast)),
         *_rows("speed", *_speed(result, forecast)),
-        *_rows("time", _time(forecast)),
+        *_rows("time", _time(result, forecast)),
         *_rows(
             "disk",
             f"{_size(forecast.disk_bytes)} at most: four checkpoints of {_size(size.checkpoint_bytes)} while one is "
@@ -140,32 +146,55 @@ def _speed(result: DryRun, forecast: Forecast) -> Iterator[str]:
         yield _unmeasured(result)
         return
     timed = f"{_count(speed.steps, 'step')} of {_count(speed.images_per_step, 'image')}"
-    yield f"{_rate(speed.together)} images/s, timed on {timed}"
-    if not speed.is_whole_step:
-        yield f"(a whole step of {forecast.plan.images_per_step} would take too long or too much memory to try)"
-    yield f"the step alone {_rate(speed.step)}, the loader alone {_rate(speed.loader)} images/s; {_loading(speed)}"
+    if speed.limited_by:
+        yield f"{_rate(speed.together)} images/s, estimated from {timed}"
+        yield f"(a whole step of {_count(forecast.plan.images_per_step, 'image')} {_TOO_MUCH[speed.limited_by]})"
+    else:
+        yield f"{_rate(speed.together)} images/s, timed on {timed}"
+    if result.machine.load.is_busy:
+        yield load_text(result.machine.load)
+    yield f"the step alone {_rate(speed.step)}, the loader alone {_rate(speed.loader)} images/s"
+    yield _loading(result, speed)
 
 
 def _unmeasured(result: DryRun) -> str:
     if result.errors:
-        return "not measured: the run cannot start"
+        return "not measured: the run would not get through (see the errors)"
     return "not measured: " + ("nothing is left to do" if result.start.finished else "two images a step do not fit")
 
 
-def _loading(speed: Speed) -> str:
+def _loading(result: DryRun, speed: Speed) -> str:
     if speed.data_wait <= _STARVED:
         return f"the step waits {speed.data_wait:.0%} of the time for data, which is fine"
-    remedy = "more --num-workers, --dataset-cache ram or smaller image files"
+    cache = "" if result.settings.dataset.cache == "ram" else "--dataset-cache ram, "
+    remedy = f"{cache}more --num-workers or smaller image files"
     return f"the step waits {speed.data_wait:.0%} of the time for data: {remedy}"
 
 
-def _time(forecast: Forecast) -> str:
+def _closeness(speed: Speed | None, load: Load) -> str:
+    """How far the time can be trusted."""
+    if speed is not None and speed.limited_by:
+        return "a rough guess:" if speed.steps == 1 else "roughly"
+    return "at most" if load.is_busy else "about"
+
+
+def _left_out(result: DryRun, forecast: Forecast) -> Iterator[str]:
+    """The incomplete last batch, where it is much of an epoch."""
+    steps = forecast.plan
+    seen = (result.images.number if result.images is not None else 0) * result.settings.pseudo_epochs
+    left_out = seen - steps.steps_per_epoch * steps.images_per_step
+    if steps.steps_per_epoch and left_out > _MUCH * seen:
+        yield f"an epoch leaves out {left_out:,} of {_count(seen, 'image')}: the incomplete last batch"
+
+
+def _time(result: DryRun, forecast: Forecast) -> str:
     if forecast.training_seconds is None or forecast.evaluation_seconds is None:
         return "not known"
     whole = span(forecast.training_seconds + forecast.evaluation_seconds)
+    about = _closeness(forecast.speed, result.machine.load)
     if not forecast.evaluation_seconds:
-        return f"about {whole} to the end"
-    return f"about {whole} to the end, {span(forecast.evaluation_seconds)} of it for k-NN"
+        return f"{about} {whole} to the end"
+    return f"{about} {whole} to the end, {span(forecast.evaluation_seconds)} of it for k-NN"
 
 
 def _files(result: DryRun, forecast: Forecast) -> list[str]:
@@ -183,14 +212,15 @@ def _file(file: OutputFile, name: str) -> str:
 
 def _settled(result: DryRun) -> Iterator[str]:
     values = flatten(result.settings.model_dump())
+    size_is_given = not any(result.origins.get(key, "").startswith("auto") for key in ("vit.embed_dim", "vit.depth"))
     for key, leaf in BY_KEY.items():
         origin = result.origins.get(key, "")
-        if origin.startswith("auto"):
+        if origin.startswith("auto") and not (key == "vit.backbone" and size_is_given):
             value = f"{values[key]:.6g}" if isinstance(values[key], float) else str(values[key])
             yield f"  {leaf.flag:<30} {value:<12} {origin.removeprefix('auto: ')}"
     machine = result.machine
     for key, text in (
-        ("device", machine.device),
+        ("device", machine.device or "unknown"),
         ("precision", machine.precision),
         ("dataset.num_workers", machine.workers),
     ):

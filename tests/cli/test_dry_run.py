@@ -58,6 +58,17 @@ def test_an_error_has_the_line_and_the_exit_code_of_a_real_start(run: Any, argv:
     assert dry.out
 
 
+def test_below_the_page_stands_one_line_however_many_mistakes_there_are(
+    run: Any, argv: list[str], finished_once: Path
+) -> None:
+    other = ["--init-from", str(finished_once / "checkpoint_last.pt"), "--vit-embed-dim", "32", "--vit-depth", "3"]
+    real, dry = run(*argv, *other), run(*argv, *other, "--dry-run")
+    assert len(real.err) == 2
+    assert [line for line in dry.err if line.startswith("error")] == real.err[:1]
+    page = " ".join(dry.out.split())
+    assert [page.count(line.removeprefix("error: ")) for line in real.err] == [1, 1]
+
+
 def test_bad_settings_stop_before_anything(run: Any, argv: list[str]) -> None:
     result = run(*argv, "--epochs", "0", "--dry-run")
     assert (result.code, result.out, result.err) == (2, "", ["error: --epochs: must be at least 1 (got 0)"])

@@ -156,6 +156,10 @@ def test_too_few_images_name_both_numbers_and_the_largest_batch(build: Build) ->
     with pytest.raises(DataError, match=r"22 images are fewer than the 24 of one step: use --batch-size 11 or less"):
         build(batch_size=12, accumulate_steps=2)
     assert build(batch_size=11, accumulate_steps=2).steps_per_epoch == 1
+    with pytest.raises(DataError, match=r"24 of one step: use --batch-size 2, or add images$"):
+        build(batch_size=3, accumulate_steps=8)
+    with pytest.raises(DataError, match=r"40 of one step: add images; a --batch-size of 1 needs --no-head-batch-norm"):
+        build(batch_size=2, accumulate_steps=20)
     with pytest.raises(DataError, match="add images, or accumulate fewer steps"):
         build(batch_size=1, accumulate_steps=23)
 

@@ -10,10 +10,18 @@ from sltdino.core.auto import plan, settle
 from sltdino.core.distributed import World
 from sltdino.core.settings import PretrainSettings
 from sltdino.data.image_folder import ImageFolder, scan
-from sltdino.pretraining.advice import Advice, advise_data, advise_resources, advise_settings
-from sltdino.pretraining.measured import Sample
+from sltdino.pretraining.advice import (
+    Advice,
+    advise_bad_images,
+    advise_data,
+    advise_load,
+    advise_resources,
+    advise_settings,
+)
+from sltdino.pretraining.measured import Load
+from sltdino.pretraining.sample import BadFile, Sample
 
-FINE = Sample(tried=100, bad={}, first_bad="", sides=(), mean_pixels=0.0)
+FINE = Sample(tried=100, bad={}, bad_files=(), sides=(), mean_pixels=0.0)
 
 
 def settled(stream: str = "hands", num_images: int = 24, **flags: Any) -> PretrainSettings:
@@ -66,9 +74,20 @@ def images(pictures: Path) -> ImageFolder:
     return scan([pictures])
 
 
-def about(images: ImageFolder, *, sample: Sample = FINE, **flags: Any) -> list[Advice]:
+def about(images: ImageFolder, **flags: Any) -> list[Advice]:
+    """But for that they are few, which 24 images always are."""
     settings = settled(batch_size=8, **flags)
-    return list(advise_data(settings, images, plan(settings, num_images=len(images)), sample))
+    few, *others = advise_data(settings, images, plan(settings, num_images=len(images)))
+    assert few.topic == "images"
+    return others
+
+
+@pytest.mark.parametrize(("number", "warned"), [(1, True), (199, True), (200, False)])
+def test_under_200_images_are_too_few(number: int, warned: bool) -> None:
+    settings, images = settled(num_images=number, batch_size=2), range(number)
+    found = [advice.text for advice in advise_data(settings, images, plan(settings, num_images=number))]  # type: ignore[arg-type]  # only counted
+    assert any("too few to learn from" in text for text in found) is warned
+    assert not any(text.startswith("1 are") for text in found)
 
 
 def test_local_crops_of_few_images_are_warned_of(images: ImageFolder) -> None:
@@ -83,19 +102,50 @@ def test_a_teacher_slower_than_the_run_is_warned_of_and_the_remedy_holds(images:
     assert about(images, epochs=40, teacher_momentum_base=0.99) == []
 
 
-def test_more_bad_images_than_a_run_stands_are_warned_of(images: ImageFolder) -> None:
-    two = FINE._replace(bad={"empty file": 2}, first_bad="crops/1.png")
-    assert [advice.topic for advice in about(images, sample=two)] == ["bad images"]
-    assert about(images, sample=two, dataset_max_bad_fraction=0.02) == []
+def test_more_bad_images_than_a_run_stands_are_warned_of() -> None:
+    bad = tuple(BadFile(number, f"crops/{number}.png", "empty file") for number in (1, 2))
+    two = FINE._replace(bad={"empty file": 2}, bad_files=bad)
+    assert [advice.topic for advice in advise_bad_images(settled(), two)] == ["bad images"]
+    assert list(advise_bad_images(settled(dataset_max_bad_fraction=0.02), two)) == []
 
 
 def test_what_the_machine_lacks_is_warned_of() -> None:
     fine = {"seconds": 3600.0, "memory": 8, "free_memory": 10, "disk": 10, "free_disk": 10}
-    assert list(advise_resources(**fine)) == []
+    assert list(advise_resources(settled(), World(), **fine)) == []
     lacking = {"time": {"seconds": 2 * 86_400.0}, "memory": {"memory": 10}, "disk": {"disk": 11}}
     for topic, change in lacking.items():
-        [advice] = advise_resources(**fine | change)
+        [advice] = advise_resources(settled(), World(), **fine | change)
         assert advice.topic == topic
-    [slow] = advise_resources(**fine | lacking["time"])
+    [slow] = advise_resources(settled(), World(), **fine | lacking["time"])
     assert "2.0 days" in slow.text
-    assert "--preset laptop" in slow.remedy
+
+
+@pytest.mark.parametrize(
+    ("flags", "device", "advised", "not_advised"),
+    [
+        ({}, "cpu", ["--preset laptop", "--vit-depth", "or a GPU"], ["--num-local-crops"]),
+        ({"preset": "laptop"}, "cpu", ["--vit-depth", "or a GPU"], ["--preset", "--num-local-crops"]),
+        ({"num_local_crops": 0}, "cpu", ["--preset laptop"], ["--num-local-crops"]),
+        ({"num_local_crops": 4}, "cuda", ["fewer --num-local-crops"], ["a GPU"]),
+    ],
+)
+def test_a_remedy_for_a_slow_run_is_nothing_that_is_set_already(
+    flags: Any, device: str, advised: list[str], not_advised: list[str]
+) -> None:
+    [slow] = advise_resources(
+        settled(**flags), World(device=device), seconds=1e6, memory=1, free_memory=10, disk=1, free_disk=10
+    )
+    assert [text for text in advised if text not in slow.remedy] == []
+    assert [text for text in not_advised if text in slow.remedy] == []
+
+
+def test_the_smallest_batch_is_not_told_to_be_smaller() -> None:
+    lacking = {"seconds": 1.0, "memory": 10, "free_memory": 10, "disk": 1, "free_disk": 10}
+    assert "--batch-size" in next(advise_resources(settled(batch_size=3), World(), **lacking)).remedy
+    assert "--batch-size" not in next(advise_resources(settled(batch_size=2), World(), **lacking)).remedy
+
+
+@pytest.mark.parametrize(("load", "warned"), [(Load(1.0, 2), False), (Load(3.1, 2), True), (Load(3.1, 64), False)])
+def test_cores_that_others_use_are_warned_of(load: Load, warned: bool) -> None:
+    texts = [advice.text for advice in advise_load(load)]
+    assert texts == ["other programs use these cores (load 3.1 on 2 cores): the time is an upper bound"] * warned

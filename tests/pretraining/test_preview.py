@@ -10,12 +10,24 @@ from typing import Any
 import pytest
 
 from sltdino import load_settings
+from sltdino.core.distributed import World
 from sltdino.core.json_files import dumps
 from sltdino.core.lock import FolderLock
 from sltdino.core.run_files import LOCK, read_params
+from sltdino.data.image_folder import scan
 from sltdino.errors import RunInUseError, SltDinoError
 from sltdino.pretraining import DryRun, dry_run
 from sltdino.pretraining.estimates import measure_size
+from sltdino.pretraining.measured import (
+    Load,
+    Speed,
+    _scaled,
+    _speed,
+    _Timed,
+    expected_step_seconds,
+    longest_seconds,
+    measure_speed,
+)
 from sltdino.pretraining.preview_facts import facts
 from sltdino.pretraining.preview_text import render
 from sltdino.pretraining.session import build_model
@@ -134,8 +146,7 @@ def test_speed_is_measured_on_whole_steps_where_these_are_quick(look: Look) -> N
     assert said.speed.steps >= 1
     assert said.speed.together <= said.speed.step
     assert said.training_seconds == pytest.approx(6 * 8 / said.speed.together)
-    if said.speed.is_whole_step:  # on a machine that is busy with other things it may not be
-        assert said.speed.images_per_step == 8
+    assert (said.speed.images_per_step, said.speed.limited_by) == (8, "")
 
 
 def test_a_single_image_is_enough_where_it_is_for_a_run(look: Look, tmp_path: Path, draw: Any) -> None:
@@ -182,8 +193,132 @@ def test_what_cannot_be_read_is_counted_with_reasons(look: Look, own_pictures: P
     assert said.sample is not None
     assert said.sample.bad == {"empty file": 1, "not a PNG, JPEG, BMP or TIFF file": 1}
     assert (said.sample.tried, said.sample.sides) == (24, ((24, 24),) * 3)
-    assert "bad images" in {advice.topic for advice in said.advice}
     assert "not read, 4.0% of the files: 1 txt" in render(said)
+
+
+def test_bad_images_that_are_sure_to_stop_the_run_are_its_error(look: Look, train: Any, own_pictures: Path) -> None:
+    for number in range(7):
+        (own_pictures / f"{number}.png").write_bytes(b"")
+    [error] = look(images=own_pictures).errors
+    with pytest.raises(type(error)) as caught:
+        train(images=own_pictures)
+    assert (error.code, error.exit_code) == (caught.value.code, caught.value.exit_code) == ("E-DATA", 65)
+    assert str(error).startswith("7 of 24 images cannot be read, more than --dataset-max-bad-fraction 0.01: ")
+    assert str(error).count(".png': empty file") == 5
+    assert "bad images" not in {advice.topic for advice in look(images=own_pictures).advice}
+
+
+@pytest.mark.parametrize(("bad", "stops"), [("23.png", False), ("0.png", True)])
+def test_a_bad_image_that_no_step_takes_is_a_warning(
+    bad: str, stops: bool, look: Look, train: Any, own_pictures: Path
+) -> None:
+    flags = {"batch_size": 23, "dataset.shuffle": False}  # each epoch leaves out the last of 24
+    (own_pictures / bad).write_bytes(b"")
+    said = look(images=own_pictures, **flags)
+    assert [error.code for error in said.errors] == ["E-DATA"] * stops
+    assert ("bad images" in {advice.topic for advice in said.advice}) is not stops
+    if stops:
+        with pytest.raises(SltDinoError, match="1 of 24 images cannot be read"):
+            train(images=own_pictures, **flags)
+    else:
+        assert train(images=own_pictures, **flags).steps == 2
+
+
+def test_images_that_an_epoch_leaves_out_are_counted_where_they_are_many(look: Look) -> None:
+    assert "an epoch leaves out 11 of 24 images" in render(look(batch_size=13))
+    assert "leaves out" not in render(look(batch_size=22))
+    assert "leaves out" not in render(look(batch_size=12))
+
+
+def test_a_backbone_whose_size_is_given_is_not_listed_as_settled(look: Look) -> None:
+    assert "--backbone" not in render(look())
+    assert "--backbone " in render(look(vit_depth="auto", backbone="auto", vit_embed_dim=12, vit_num_heads=1))
+
+
+# The speed, where the figures are not the clock's
+
+
+def test_steps_of_two_sizes_give_a_whole_one() -> None:
+    small, large = _Timed(2, 1, 0.5 + 2 * 0.25, 0.0), _Timed(8, 3, 0.5 + 8 * 0.25, 0.4)
+    whole = _scaled(small, large, images=32)
+    assert whole == _Timed(32, 3, pytest.approx(0.5 + 32 * 0.25), pytest.approx(1.6))
+
+
+@pytest.mark.parametrize("small_seconds", [0.01, 9.0])
+def test_noise_between_the_sizes_does_not_make_images_free_or_dear(small_seconds: float) -> None:
+    whole = _scaled(_Timed(2, 1, small_seconds, 0.0), _Timed(8, 3, 2.0, 0.0), images=32)
+    assert 2.0 + 24 * 0.125 <= whole.step_seconds <= 2.0 + 24 * 0.25
+
+
+def test_a_run_is_not_faster_than_its_loader() -> None:
+    speed = _speed(_Timed(32, 2, 0.1, 0.0), loader=40.0)
+    assert (speed.together, speed.step) == (40.0, 320.0)
+    assert speed.data_wait == pytest.approx(1 - 40 / 320)
+
+
+def test_a_smaller_step_is_timed_only_where_a_whole_one_does_not_fit_and_the_reason_is_said(
+    look: Look, pictures: Path
+) -> None:
+    settings, images = look().settings, scan([pictures])
+
+    def timed(*, step_seconds: float, most: int, seconds: float = 1.0) -> Speed:
+        return measure_speed(
+            settings, images, World(), seconds=seconds, step_seconds=step_seconds, fits=lambda number: number <= most
+        )
+
+    whole, small = timed(step_seconds=0.5, most=8), timed(step_seconds=0.5, most=4)
+    assert (whole.images_per_step, whole.limited_by) == (8, "")
+    assert (small.images_per_step, small.limited_by) == (4, "memory")
+    slow = timed(step_seconds=1e6, most=8, seconds=0.0)
+    assert (slow.images_per_step, slow.steps, slow.limited_by) == (2, 1, "time")
+    quicker = timed(step_seconds=1e6, most=8)  # the guess from its operations was wrong
+    assert (quicker.images_per_step, quicker.limited_by) == (8, "")
+
+
+def test_a_disturbed_probe_does_not_make_a_small_step_look_too_long() -> None:
+    assert 0 < expected_step_seconds(5e9, "cpu") <= 1.0
+    assert expected_step_seconds(0.0, "cpu") == 0.0
+
+
+@pytest.mark.parametrize(
+    ("step_seconds", "longest"),
+    [(1.0, 12.0), (11.9, 0.15 * 12 + 11.9), (100.0, 12.0), (1600.0, 0.15 * 12 + 1600 * 2 / 32)],
+)
+def test_what_is_announced_holds_the_one_step_that_is_made_in_any_case(step_seconds: float, longest: float) -> None:
+    assert longest_seconds(12.0, step_seconds, images=32) == pytest.approx(longest)
+
+
+def on_page(result: DryRun, **speed: Any) -> str:
+    """Prose of the page, with another speed."""
+    assert result.forecast is not None
+    assert result.forecast.speed is not None
+    forecast = result.forecast._replace(speed=result.forecast.speed._replace(**speed))
+    return " ".join(render(result._replace(forecast=forecast)).split())
+
+
+@pytest.mark.parametrize(
+    ("speed", "time"),
+    [
+        ({"limited_by": "time", "images_per_step": 2, "steps": 1}, "time a rough guess: "),
+        ({"limited_by": "memory", "images_per_step": 4, "steps": 5}, "time roughly "),
+        ({"limited_by": "", "steps": 1}, "time about "),
+    ],
+)
+def test_the_time_says_how_far_it_can_be_trusted(speed: Any, time: str, look: Look) -> None:
+    said = look()
+    idle = said._replace(machine=said.machine._replace(load=Load(0.1, 2)))
+    page = on_page(idle, **speed)
+    assert time in page
+    assert ("a whole step of 8 images would take too long to try" in page) is (speed["limited_by"] == "time")
+    assert ("a whole step of 8 images does not fit into the free memory" in page) is (speed["limited_by"] == "memory")
+
+
+def test_under_load_the_time_is_an_upper_bound(look: Look) -> None:
+    said = look()
+    busy = said._replace(machine=said.machine._replace(load=Load(3.14, 2)))
+    page = on_page(busy)
+    assert "other programs use these cores (load 3.1 on 2 cores): the time is an upper bound" in page
+    assert "time at most " in page
 
 
 # Errors
@@ -195,6 +330,7 @@ REFUSED: dict[str, dict[str, Any]] = {
     "fewer images than a batch": {"batch_size": 64},
     "output inside": {"output_dir": "pictures/run"},
     "device": {"device": "cuda:99"},
+    "no such device": {"device": "gpu"},
     "the folder holds a run": {"output_dir": "finished"},
     "nothing to go on with": {"resume": "must"},
     "another run": {"resume": "finished", "output_dir": None, "seed": 1},
@@ -226,6 +362,13 @@ def test_the_first_error_is_the_one_that_stops_the_run(
     assert (type(said.errors[0]), said.errors[0].exit_code) == (type(caught.value), caught.value.exit_code)
     if case != "a file in the way":  # seen by another way
         assert str(said.errors[0]) == str(caught.value)
+
+
+def test_an_unknown_device_is_not_called_cpu(look: Look) -> None:
+    said = look(device="gpu")
+    text = " ".join(render(said).split())
+    assert "machine unknown device (see the errors), " in text
+    assert "--device: gpu: write cuda; usable here: auto, cpu" in text
 
 
 def test_all_errors_are_listed_at_once(look: Look, own_pictures: Path, tmp_path: Path) -> None:
