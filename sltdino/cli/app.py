@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from sltdino.cli import completion, config, demo_data, doctor, embed, export, inspect_run, pretrain, resume
-from sltdino.cli.help import PlainCommand, PlainGroup, show_help_without_command
+from sltdino.cli.help import EXAMPLE, PlainCommand, PlainGroup, show_help_without_command
 from sltdino.cli.legacy import translate
 from sltdino.cli.messages import INTERRUPTED, Said, explained, flushed, interrupted
 from sltdino.cli.options import takes_settings, with_values
@@ -19,6 +19,9 @@ from sltdino.core.changes import RUN_CONTROL
 from sltdino.errors import MissingInputError
 
 PROGRAM = "sltdino"
+_HELP = "Pre-train ViT backbones with DINO and iBOT on face and hand crops of sign language.\n\n" + EXAMPLE.format(
+    stream="hands"
+)
 
 app = typer.Typer(cls=PlainGroup, context_settings={"help_option_names": ["-h", "--help"], "color": False})
 app.add_typer(pretrain.app, name="pretrain")
@@ -39,7 +42,7 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(invoke_without_command=True)
+@app.callback(invoke_without_command=True, help=_HELP)
 def _root(
     ctx: typer.Context,
     version: Annotated[
@@ -47,7 +50,6 @@ def _root(
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; works after any command too.")] = False,
 ) -> None:
-    """Pre-train ViT backbones with DINO and iBOT on face and hand crops of sign language."""
     show_help_without_command(ctx)
 
 

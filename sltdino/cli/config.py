@@ -16,14 +16,14 @@ from sltdino.core.settings_schema import did_you_mean, printable
 from sltdino.core.settings_text import settings_json, settings_template, settings_toml
 from sltdino.errors import CannotCreateError, RunFolderError, SettingsError
 
-app = typer.Typer(cls=PlainGroup, help="Write, check and show settings files.")
+app = typer.Typer(cls=PlainGroup, help="Write and show settings files.")
 app.callback(invoke_without_command=True)(show_help_without_command)
 
 
 @app.command("init", cls=PlainCommand)
 def init(
     stream: Annotated[
-        str, typer.Argument(metavar="face|hands", help="What the crops show.", autocompletion=completion.streams)
+        str, typer.Argument(metavar="hands|face", help="What the crops show.", autocompletion=completion.streams)
     ],
     path: Annotated[
         Path | None, typer.Argument(metavar="FILE", help="TOML file to write, - for stdout. [default: STREAM.toml]")
@@ -32,7 +32,7 @@ def init(
     """Write a settings file in which every setting is explained, at its default."""
     if stream not in STREAMS:
         raise SettingsError(
-            f"config init: unknown stream {stream!r}{did_you_mean(stream, STREAMS) or '; use face or hands'}"
+            f"config init: unknown stream {stream!r}{did_you_mean(stream, STREAMS) or '; use hands or face'}"
         )
     path = Path(f"{stream}.toml") if path is None else path
     if str(path) == "-":

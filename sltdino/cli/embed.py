@@ -3,6 +3,7 @@
 import contextlib
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,6 +13,7 @@ from sltdino.cli import completion
 from sltdino.cli.results import print_json
 from sltdino.core.machine import MOST_WORKERS, usable_cores
 from sltdino.core.settings_schema import printable
+from sltdino.errors import SettingsError
 
 if TYPE_CHECKING:
     from sltdino.evaluation.embed import EmbedReport
@@ -30,7 +32,9 @@ _LINE_SECONDS, _TERMINAL_SECONDS = 10.0, 0.2
 def embed(
     backbone: _Backbone,
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Folders of crops, searched, and images.")],
-    out: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to write.")],
+    out: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="DIR", help="Folder to write. [required]")
+    ] = None,
     which: Annotated[
         Literal["last", "best"], typer.Option(metavar="last|best", help="Checkpoint of a run folder. [default: last]")
     ] = "last",
@@ -62,10 +66,15 @@ def embed(
 
     Crops named <video>_f000123.jpg are the clip <video> of their folder; a file a clip, with the arrays cls and/or mean
     [T, D], frames [T], status [T] (0 fine, 1 no image, 2 black, 3 unreadable) and valid [T]. Row t is frame first + t;
-    rows that are not valid are zeros. The other images of a folder are one clip, in natural order of their names.
+    rows that are not valid are zeros. The other images of a folder are one clip, in natural order of their names, which
+    its file holds as names [T].
 
-    The same call continues one that was interrupted, and takes in new clips. DIR/index.json lists the clips.
+    The same call continues one that was interrupted, and takes in new clips of the same folders. DIR/index.json lists
+    the clips.
     """
+    if out is None:
+        raise SettingsError(*_missing(backbone, inputs), "--output: missing; pass -o DIR, the folder to write")
+
     from sltdino.evaluation.embed import EmbedOptions
     from sltdino.evaluation.embed import embed as embed_clips
     from sltdino.exporting.backbone import load_trained_backbone
@@ -86,6 +95,14 @@ def embed(
         print_json({**report._asdict(), "counts": report.counts._asdict()})
     else:
         typer.echo(_as_text(report))
+
+
+def _missing(backbone: Path, inputs: list[Path]) -> Iterator[str]:
+    if not backbone.exists():
+        yield f"BACKBONE: {backbone}: there is no such run folder or file; check the path"
+    for path in inputs:
+        if not path.exists():
+            yield f"INPUT: {path}: there is no such folder or image; check the path"
 
 
 class _Progress:

@@ -55,7 +55,7 @@ def export(
 ) -> None:
     """Write the backbone of a run for another program, and check that it reads back the same."""
     if not list_formats and (source is None or out is None):
-        raise SettingsError(*(text for value, text in ((source, _NO_SOURCE), (out, _NO_OUTPUT)) if value is None))
+        raise SettingsError(*_missing(source, out))
 
     from sltdino.exporting import formats
 
@@ -73,6 +73,15 @@ def export(
         print_json(content)
     else:
         typer.echo("\n".join(map(printable, _lines(report))))
+
+
+def _missing(source: Path | None, out: Path | None) -> Iterator[str]:
+    if source is None:
+        yield _NO_SOURCE
+    elif not source.exists():
+        yield f"SOURCE: {source}: there is no such run folder or file; check the path"
+    if out is None:
+        yield _NO_OUTPUT
 
 
 def _lines(report: "ExportReport") -> Iterator[str]:
@@ -94,7 +103,12 @@ def _lines(report: "ExportReport") -> Iterator[str]:
     for note in report.notes:
         yield from _wrapped(f"note: {note}")
     mean, std = (" ".join(f"{value:g}" for value in values) for values in (report.input.mean, report.input.std))
-    yield from _wrapped(f"feed it RGB of 0..1 less {mean}, over {std}, at {report.input.image_size} px")
+    size = report.input.image_size
+    yield from _wrapped(
+        f"feed it RGB of 0..1 less {mean}, over {std}, resized bicubically (Pillow's BICUBIC, or antialias=True) "
+        f"to {size} x {size}"
+    )
+    yield f"  its metadata: {report.metadata_file}"
     yield "load it:"
     yield from (f"  {line}".rstrip() for line in report.load.split("\n"))
 

@@ -16,6 +16,8 @@ from sltdino.cli.messages import no_such_command
 
 _COLUMN = 32
 """Where the descriptions start."""
+_ORDER_OF_USE = ("pretrain", "resume", "inspect", "export", "embed", "config", "demo-data", "doctor")
+EXAMPLE = "Example: sltdino pretrain {stream} --train-dir crops --preset laptop --dry-run"
 
 
 class PlainCommand(TyperCommand):
@@ -30,8 +32,9 @@ class PlainGroup(TyperGroup):
     """A group of commands whose help is plain text."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """Groups first: `pretrain` is what people come for."""
-        return sorted(super().list_commands(ctx), key=lambda name: not isinstance(self.commands[name], TyperGroup))
+        """In the order of use, and within a group as they were added."""
+        names = list(super().list_commands(ctx))
+        return sorted(names, key=lambda name: _ORDER_OF_USE.index(name) if name in _ORDER_OF_USE else len(names))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that is meant, or a usage error that says which one may be."""

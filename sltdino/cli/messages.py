@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from sltdino.core.settings_schema import printable
+from sltdino.core.settings_schema import nearest, printable
 from sltdino.errors import SettingsError, SltDinoError, StoppedError, StorageError
 
 # Click's contexts and commands are untyped here: newer Typers ship Click inside them, so there is no module to name
@@ -107,10 +107,10 @@ def _usage(error: Any, typed: list[str]) -> str:
         message = f"{value[1]}: {value[2][0].lower()}{value[2][1:]}"
     elif hasattr(error, "possibilities"):
         message = _no_such_option(error, ctx, typed)
-    elif "unexpected extra argument" in message and any(
-        getattr(item, "multiple", False) for item in ctx.command.params
+    elif (extra := re.fullmatch(r"Got unexpected extra argument.*? \((.+)\)", message, re.DOTALL)) and (
+        "--train-dir" in _options(ctx.command)
     ):
-        message += " (a flag for several values is repeated: --train-dir A --train-dir B)"
+        message = f"unexpected {extra[1]}: folders go after --train-dir, once for each: --train-dir FOLDER"
     return f"{message} (see {ctx.command_path} --help)"
 
 
@@ -121,15 +121,15 @@ def _no_such_option(error: Any, ctx: Any, typed: list[str]) -> str:
         name = whole.partition("=")[0] or name
         if f"-{name}" in known:
             return f"no such option {name}; did you mean -{name}?"
-    if not hasattr(ctx.command, "commands") and (near := difflib.get_close_matches(name, known, n=1)):
-        return f"no such option {name}; did you mean {near[0]}?"
+    if not hasattr(ctx.command, "commands") and (near := nearest(name, known)):
+        return f"no such option {name}; did you mean {near}?"
     owners = [path for path, command in _commands(ctx.find_root()).items() if name in _options(command)]
     below = [path for path in owners if path.startswith(ctx.command_path)]
     if below:
         meant = max(below, key=lambda path: set(path.split()[1:]) <= set(typed))
         return f"no such option {name} here; it goes after the command: {meant} {name}"
-    if near := difflib.get_close_matches(name, known, n=1):
-        return f"no such option {name}; did you mean {near[0]}?"
+    if near := nearest(name, known):
+        return f"no such option {name}; did you mean {near}?"
     return f"no such option {name}" + (f" here; {owners[0]} has it" if owners else "")
 
 

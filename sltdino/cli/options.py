@@ -9,9 +9,11 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from sltdino.cli import completion
-from sltdino.core.settings_schema import LEAVES, Leaf, preset
+from sltdino.core.settings_schema import BY_KEY, LEAVES, Leaf, preset
 from sltdino.errors import SettingsError
 
+_FIRST = ("train_dir", "output_dir", "preset", "epochs")
+"""What the help of a run begins with."""
 BARE_PRINT_CONFIG = "--print-config"
 """Takes a value or none, which Typer cannot express: `with_values` gives it one."""
 
@@ -40,7 +42,9 @@ def takes_settings(
     Its other parameters come first. Defaults in the help are those of the stream's preset; without a stream none are
     shown, because the values come from elsewhere. Fields whose keys are in `without` get no flag.
     """
-    leaves = {_parameter_name(leaf): leaf for leaf in LEAVES if leaf.key not in without}
+    in_order = [*map(BY_KEY.__getitem__, _FIRST), *(leaf for leaf in LEAVES if leaf.key not in _FIRST)]
+    leaves = {_parameter_name(leaf): leaf for leaf in in_order if leaf.key not in without}
+    options = [_option(name, leaf, stream) for name, leaf in leaves.items()]
     own = [parameter for parameter in inspect.signature(command).parameters.values() if parameter.name != "typed"]
     known = {leaf.flag for leaf in LEAVES} | {name for parameter in own for name in _spellings(parameter)}
 
@@ -56,6 +60,7 @@ def takes_settings(
 
     parameters = [
         *(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own),
+        options[0],  # so that its section comes before that of --config
         _parameter(
             "config",
             list[Path],
@@ -72,7 +77,7 @@ def takes_settings(
             metavar="KEY=VALUE",
             complete=completion.assignments,
         ),
-        *(_option(name, leaf, stream) for name, leaf in leaves.items()),
+        *options[1:],
         _switch("quiet", "-q", "Say nothing but warnings and errors."),
         _switch("verbose", "-v", "Say every logged step, and what each auto value became."),
     ]

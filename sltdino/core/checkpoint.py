@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sltdino.core import files
+from sltdino.core.file_kinds import kind_of
 from sltdino.errors import CheckpointError, DivergedError, MissingInputError, StorageError
 
 FORMAT = "sltdino-checkpoint"
@@ -102,8 +104,8 @@ def _verify(file: BinaryIO, path: Path) -> None:
             damaged = archive.testzip()
     except zipfile.BadZipFile as error:
         if head[:2] == b"PK" or not head.strip(b"\0"):
-            raise _corrupt(path, f"cut short or overwritten, {size} bytes are left ({error})") from error
-        raise _foreign(path, "it is not a zip archive") from error
+            raise _corrupt(path, f"cut short or overwritten, {size:,} bytes are left") from error
+        raise _foreign(path, kind_of(path)) from error
     except (EOFError, NotImplementedError, UnicodeDecodeError, ValueError, RuntimeError) as error:
         raise _corrupt(path, f"its list of records is damaged ({error})") from error
     if damaged is not None:
@@ -130,9 +132,16 @@ def _check_records(records: list[zipfile.ZipInfo], size: int, path: Path) -> Non
         )
 
 
+def read_tensors(file: BinaryIO) -> Any:
+    """`torch.load` of tensors and plain values; what PyTorch remarks on a pickle of others is for nobody."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.load(file, weights_only=True, map_location="cpu")
+
+
 def _unpickle(file: BinaryIO, path: Path) -> Any:
     try:
-        return torch.load(file, weights_only=True, map_location="cpu")
+        return read_tensors(file)
     except OSError:
         raise
     except pickle.UnpicklingError as error:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sltdino.core import checkpoint, files, json_files, restricted_pickle
+from sltdino.core.file_kinds import kind_of
 from sltdino.core.restricted_pickle import StoredTensor
 from sltdino.errors import CheckpointError, MissingInputError, RunFolderError
 
@@ -67,7 +68,7 @@ def read(path: Path) -> WeightsFile:
         elif head[:1] == b"\x80":
             content, placeholders = _read_torch(file)
         else:
-            raise _foreign(file, _kind_of(head))
+            raise _foreign(file, kind_of(file))
         sidecar = _sidecar_of(file)
     if not isinstance(content, Mapping):
         raise _foreign(file, "it holds no mapping of names to weights")
@@ -185,7 +186,7 @@ def _sidecar_of(file: Path) -> dict[str, Any]:
 def _read_torch(path: Path) -> tuple[Any, tuple[str, ...]]:
     try:
         with path.open("rb") as file:
-            return torch.load(file, weights_only=True, map_location="cpu"), ()
+            return checkpoint.read_tensors(file), ()
     except pickle.UnpicklingError:  # something in it is no data: the restricted reader passes over that
         return restricted_pickle.read(path)
     except OSError:
@@ -219,18 +220,6 @@ def _decoded(header: Mapping[str, str]) -> dict[str, Any]:
         except (ValueError, RecursionError):
             decoded[key] = text
     return decoded
-
-
-def _kind_of(head: bytes) -> str:
-    if not head.strip(b"\0"):
-        return "it is empty or zeroed"
-    if head[257:262] == b"ustar":
-        return "it is a tar archive, of PyTorch before 0.2 or of other files"
-    if head[:2] == b"\x1f\x8b":
-        return "it is compressed with gzip; unpack it first"
-    if head[:4] == b"GGUF":
-        return "it is a GGUF file"
-    return "it is neither a file of torch.save nor of safetensors"
 
 
 def _foreign(path: Path, reason: str) -> CheckpointError:

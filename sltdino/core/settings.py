@@ -212,7 +212,7 @@ class ExperimentSettings(Section):
     notes: str = ""
     """Free text kept with the run."""
     tags: Annotated[tuple[str, ...], Knob("--experiment-tag", ("tag",))] = ()
-    """Label of the run; repeat the flag for several."""
+    """Label of the run; several are a list, or the flag repeated."""
 
     @field_validator("tags", mode="before")
     @classmethod
@@ -224,7 +224,7 @@ class PretrainSettings(Section):
     """All settings of a run."""
 
     train_dir: Annotated[tuple[Path, ...], Field(min_length=1), Knob(resume="trajectory")]
-    """Image file, or folder searched recursively; repeat the flag for several."""
+    """Image file, or folder searched recursively; several are a list, or the flag repeated."""
     output_dir: Annotated[Path | None, Knob(resume="free")] = None
     """Run folder; by default work_dirs/<algorithm>_<stream>."""
     stream: Annotated[str, Field(min_length=1), Knob(resume="identity")] = "crops"
@@ -257,9 +257,9 @@ class PretrainSettings(Section):
     export_backbone: Annotated[Path | None, Knob(resume="free")] = None
     """At the end, write the teacher's backbone for SLT to this file."""
     export_checkpoint: Annotated[bool, Knob(resume="free")] = False
-    """At the end, also write the encoder's state dict (see --output-path)."""
+    """At the end, also write the encoder's state dict; the output path says where."""
     output_path: Annotated[Path | None, Knob(resume="free")] = None
-    """File of --export-checkpoint; by default <stream>_encoder_state.pt in the run folder."""
+    """File for the encoder's state dict; by default <stream>_encoder_state.pt in the run folder."""
     dataset: DatasetSettings = DatasetSettings()
     augmentation: AugmentationSettings = AugmentationSettings()
     vit: VitSettings = VitSettings()

@@ -50,7 +50,7 @@ def load_settings(
     these), the stream's preset and the defaults.
 
     Args:
-        stream: preset to start from, `face` or `hands`; None for the plain defaults.
+        stream: preset to start from, `hands` or `face`; None for the plain defaults.
         files: TOML or JSON files. Relative paths in a file start at its folder, all others at the current one.
         sets: `KEY=VALUE` items, the value written as in TOML; quotes around text may be left out.
         flags: values by dotted key (`dataset.batch_size`), flat name (`batch_size`) or section.
@@ -83,7 +83,7 @@ def _base_layer(stream: str | None, base: LoadedSettings | None) -> Layer:
         values = flatten(base.settings.model_dump())
         return {key: Given(value, base.origins.get(key, ""), key) for key, value in values.items()}
     if stream is not None and stream not in STREAMS:
-        raise SettingsError(f"unknown stream {shown(stream)}{did_you_mean(stream, STREAMS) or '; use face or hands'}")
+        raise SettingsError(f"unknown stream {shown(stream)}{did_you_mean(stream, STREAMS) or '; use hands or face'}")
     return {key: Given(value, f"preset {stream}", key) for key, value in preset(stream).items()}
 
 

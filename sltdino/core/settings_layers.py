@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from sltdino.core.settings_errors import shown, wrong_switch
 from sltdino.core.settings_reader import KeyPath
-from sltdino.core.settings_schema import BY_FLAT_NAME, IN_SECTION, SECTIONS, Leaf, did_you_mean, with_path
+from sltdino.core.settings_schema import BY_FLAT_NAME, IN_SECTION, SECTIONS, Leaf, did_you_mean, nearest, with_path
 
 _MAX_UNKNOWN = 20  # unknown keys reported one by one from one source
 
@@ -73,7 +73,7 @@ def _unknown(path: KeyPath, value: Any) -> str:
         return message + did_you_mean(name, [*BY_FLAT_NAME, *SECTIONS])
     if near := did_you_mean(name, IN_SECTION[SECTIONS[section[0]]], prefix=f"{section[0]}."):
         return message + near
-    elsewhere = BY_FLAT_NAME.get(name)
+    elsewhere = BY_FLAT_NAME.get(name) or BY_FLAT_NAME.get(nearest(name, BY_FLAT_NAME))
     return f"{message}; did you mean '{elsewhere.key}'?" if elsewhere else message
 
 

@@ -3,10 +3,10 @@
 from typing import Any
 
 STREAMS: dict[str, dict[str, Any]] = {
-    "face": {"stream": "face", "augmentation": {"hflip_prob": 0.25, "hue": 0.05}},
     "hands": {"stream": "hand", "augmentation": {"hflip_prob": 0.0}},
+    "face": {"stream": "face", "augmentation": {"hflip_prob": 0.25, "hue": 0.05}},
 }
-"""Defaults of `pretrain face` and `pretrain hands`, where they differ from the settings' own."""
+"""Defaults of `pretrain hands` and `pretrain face`, where they differ from the settings' own."""
 
 PRESETS: dict[str, dict[str, Any]] = {
     "none": {},

@@ -23,6 +23,13 @@ FILE_SOURCES = ("file", "local")
 """Sources of weights whose location is a path: `file::weights.pth`."""
 _SOURCED = re.compile(r"([A-Za-z]+)::(.*)", re.DOTALL)
 
+_ALSO_CALLED = {
+    "lr": "learning_rate", "min_lr": "min_learning_rate", "wd": "weight_decay", "bs": "batch_size",
+    "batch": "batch_size", "workers": "num_workers", "out": "output_dir", "data": "train_dir",
+    "data_dir": "train_dir", "data_path": "train_dir",
+}  # fmt: skip
+"""What people type who come from other programs; only for suggestions."""
+
 
 class Leaf(NamedTuple):
     """One option: a field of the root or of a section."""
@@ -210,8 +217,19 @@ def preset(stream: str | None) -> dict[str, Any]:
 
 def did_you_mean(name: str, known: Iterable[str], *, prefix: str = "") -> str:
     """The end of a message about an unknown name: `; did you mean 'epochs'?`, or nothing."""
-    near = difflib.get_close_matches(name[:100], list(known), n=1, cutoff=0.6)
-    return f"; did you mean '{prefix}{near[0]}'?" if near else ""
+    near = nearest(name, known)
+    return f"; did you mean '{prefix}{near}'?" if near else ""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known name or flag that an unknown one stands for: by the field's abbreviations, then by likeness; or ""."""
+    known, short = list(known), name.removeprefix("--").lower().replace("-", "_")
+    usual = _ALSO_CALLED.get(short, "")
+    for candidate in (usual, f"--{usual.replace('_', '-')}"):
+        if candidate in known:
+            return candidate
+    begun = [candidate for candidate in known if len(short) > 2 and candidate.startswith(f"{name}_")]
+    return next(iter([*difflib.get_close_matches(name[:100], known, n=1, cutoff=0.6), *begun]), "")
 
 
 def printable(text: str) -> str:

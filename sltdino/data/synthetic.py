@@ -42,8 +42,8 @@ class Demo(NamedTuple):
 
 
 DEMOS: dict[str, Demo] = {
-    "face": Demo(tuple(EXPRESSIONS), draw_face),
     "hands": Demo(tuple(HAND_SHAPES), draw_hand),
+    "face": Demo(tuple(EXPRESSIONS), draw_face),
 }
 
 
@@ -76,10 +76,9 @@ def demo_crop(stream: str, *, index: int, seed: int) -> DemoCrop:
     labels = DEMOS[stream].labels
     number, place = divmod(index, FRAMES_PER_CLIP)
     signer, clip = (number + 3) % NUM_SIGNERS, number // NUM_SIGNERS
-    # at least a fifth of a step between frames, so that no two have one name
     moment = (place + 0.8 * generator(seed, "moment", index).random()) / FRAMES_PER_CLIP
     frame = Frame(seed=seed, number=index, signer=signer, clip=clip, moment=moment)
-    name = f"signer{signer:02d}-clip{clip:02d}_f{round(100 * moment):06d}.jpg"
+    name = f"signer{signer:02d}-clip{clip:02d}_f{place:06d}.jpg"
     return DemoCrop("val" if signer % 5 == 4 else "train", labels[(signer + clip) % len(labels)], name, frame)
 
 

@@ -194,10 +194,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Finished]]:
 
 def _refused(path: Path, before: Any, now: dict[str, Any]) -> ChangeRefusedError:
     before = before if isinstance(before, dict) else {}
-    lines = [
-        f"{key}: {json.dumps(before.get(key))} there, {json.dumps(now.get(key))} now"
-        for key in {**now, **before}
-        if before.get(key) != now.get(key)
-    ]
-    first = f"{path}: holds features of other settings; choose another folder, or replace them with --overwrite"
+    different = [key for key in {**now, **before} if before.get(key) != now.get(key)]
+    lines = [f"{key}: {json.dumps(before.get(key))} there, {json.dumps(now.get(key))} now" for key in different]
+    what = "another input folder" if different == ["root"] else "other settings"
+    first = f"{path}: holds features of {what}; choose another folder, or replace them with --overwrite"
     return ChangeRefusedError("\n".join([first, *lines]))

@@ -27,17 +27,21 @@ class ExportReport(NamedTuple):
     layer_norm_eps_effect: float
     other_sizes: dict[str, float]
     load: str
-    """Python that loads it."""
+    """Python that loads it, and runs it on a picture."""
     input: "NetworkInput"
+    metadata_file: Path
+    """The sidecar."""
     notes: tuple[str, ...] = ()
 
 
 class NetworkInput(NamedTuple):
-    """What a consumer must feed: RGB values of 0..1, less `mean`, over `std`."""
+    """What a consumer must feed: the picture, resized to a square, in RGB values of 0..1, less `mean`, over `std`."""
 
     image_size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    resample: str = "bicubic, antialiased"
+    """As Pillow's BICUBIC does, and `torch.nn.functional.interpolate` with antialias=True."""
 
 
 class Recipe(NamedTuple):
@@ -54,6 +58,18 @@ class Recipe(NamedTuple):
 def network_input(backbone: TrainedBackbone) -> NetworkInput:
     """The input of a consumer that normalises as it is told, so as the training did."""
     return NetworkInput(backbone.network.image_size, backbone.mean, backbone.std)
+
+
+def picture_lines(given: NetworkInput) -> list[str]:
+    """Python that makes `images` `[1, 3, S, S]` of a file with Pillow (`Image`) and numpy (`np`), which it names."""
+    size, mean, std = given.image_size, list(given.mean), list(given.std)
+    return [
+        "picture = Image.open('crop.jpg').convert('RGB')",
+        f"picture = picture.resize(({size}, {size}), Image.Resampling.BICUBIC)",
+        f"mean, std = {mean}, {std}",
+        "pixels = (np.asarray(picture) / 255 - mean) / std",
+        "images = pixels.transpose(2, 0, 1)[None].astype('float32')",
+    ]
 
 
 def said(backbone: TrainedBackbone) -> dict[str, Any]:
@@ -84,7 +100,7 @@ def write_file(
     with files.new_file(out, before_rename=prove) as file:
         save(file)
     (report,) = reports
-    json_files.write(sidecar_of(out, recipe.format), _record(backbone, recipe, report))
+    json_files.write(report.metadata_file, _record(backbone, recipe, report))
     return report
 
 
@@ -124,6 +140,7 @@ def _report(out: Path, recipe: Recipe, proof: Proof, *, weights: Path, num_bytes
         num_bytes=num_bytes,
         load=recipe.load,
         input=recipe.input,
+        metadata_file=sidecar_of(out, recipe.format),
         notes=recipe.notes,
         **proof._asdict(),
     )

@@ -151,7 +151,9 @@ def _load_lines(backbone: TrainedBackbone, path: Path) -> str:
     registers = known(backbone.network.vit.registers)
     tokens = f"CLS, {registers} registers, patches" if registers else "CLS, patches"
     return (
+        f"from PIL import Image\n"
         f"from transformers import AutoImageProcessor, AutoModel\n\n"
+        f"image = Image.open('crop.jpg')\n"
         f"processor = AutoImageProcessor.from_pretrained({str(path)!r})\n"
         f"model = AutoModel.from_pretrained({str(path)!r})\n"
         f"inputs = processor(image, return_tensors='pt')\n"

@@ -20,7 +20,7 @@ from sltdino.core.settings_base import known
 from sltdino.errors import CheckpointError, SettingsError
 from sltdino.exporting.backbone import TrainedBackbone
 from sltdino.exporting.extras import required
-from sltdino.exporting.outputs import ExportReport, Recipe, network_input, said, write_file
+from sltdino.exporting.outputs import ExportReport, NetworkInput, Recipe, network_input, picture_lines, said, write_file
 from sltdino.exporting.verify import Consumer, Proof, compare_features, refused
 from sltdino.models.import_facts import OUR_HEADER
 from sltdino.models.vit import Features, VisionTransformer
@@ -48,7 +48,7 @@ def write(backbone: TrainedBackbone, path: Path) -> ExportReport:
     return write_file(
         backbone,
         path,
-        Recipe("onnx", _load_lines(path), given, (("onnx", facts),)),
+        Recipe("onnx", _load_lines(path, given), given, (("onnx", facts),)),
         save=lambda file: file.write(content),
         check=lambda written: _check(backbone, written),
     )
@@ -90,11 +90,17 @@ def _onnx_bytes(network: VisionTransformer, metadata: dict[str, Any]) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def _load_lines(path: Path) -> str:
-    return (
-        f"import onnxruntime\n\n"
-        f"session = onnxruntime.InferenceSession({str(path)!r})\n"
-        f"cls, patches = session.run(['cls', 'patches'], {{'images': images}})"
+def _load_lines(path: Path, given: NetworkInput) -> str:
+    return "\n".join(
+        (
+            "import numpy as np",
+            "import onnxruntime",
+            "from PIL import Image",
+            "",
+            *picture_lines(given),
+            f"session = onnxruntime.InferenceSession({str(path)!r})",
+            "cls, patches = session.run(['cls', 'patches'], {'images': images})",
+        )
     )
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from sltdino.errors import SettingsError
 from sltdino.exporting.backbone import TrainedBackbone
 from sltdino.exporting.folding import float_weights, fold_layer_scale
-from sltdino.exporting.outputs import ExportReport, NetworkInput, Recipe, said, write_file
+from sltdino.exporting.outputs import ExportReport, NetworkInput, Recipe, picture_lines, said, write_file
 from sltdino.exporting.slt_network import SltNetwork
 from sltdino.exporting.verify import Consumer, Proof, compare_features, load_strictly, other_grids
 from sltdino.models.normalisation import IMAGENET_MEAN, IMAGENET_STD, fold_normalisation
@@ -42,10 +42,23 @@ def write(backbone: TrainedBackbone, path: Path) -> ExportReport:
 def slt_recipe(format: str, backbone: TrainedBackbone, path: Path, *, model: str) -> Recipe:
     """How SLT loads a file of one of its formats."""
     spec = f"file::{path}:{model}"
-    load = f"from slt.models import load_dinov2_backbone\n\nbackbone = load_dinov2_backbone({spec!r})"
     given = NetworkInput(backbone.network.image_size, IMAGENET_MEAN, IMAGENET_STD)
-    notes = ("SLT's loader cannot take a path with a colon in it: rename the file",) if ":" in str(path) else ()
-    return Recipe(format, load, given, notes=notes)
+    load = [
+        "import numpy as np",
+        "import torch",
+        "from PIL import Image",
+        "from slt.models import load_dinov2_backbone",
+        "",
+        f"backbone = load_dinov2_backbone({spec!r}).eval()",
+        "",
+        *picture_lines(given),
+        "with torch.inference_mode():",
+        "    cls = backbone(torch.from_numpy(images))",
+    ]
+    notes = ["SLT's loader cannot take a path with a colon in it: rename the file"] if ":" in str(path) else []
+    if format == "slt":
+        notes.append(f"{model} is the loader's name for a network of any size")
+    return Recipe(format, "\n".join(load), given, notes=tuple(notes))
 
 
 def slt_payload(backbone: TrainedBackbone, model: dict[str, Tensor]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from sltdino.core.settings_base import known
 from sltdino.exporting.backbone import TrainedBackbone
 from sltdino.exporting.extras import required
 from sltdino.exporting.folding import float_weights
-from sltdino.exporting.outputs import ExportReport, Recipe, network_input, write_file
+from sltdino.exporting.outputs import ExportReport, Recipe, network_input, picture_lines, write_file
 from sltdino.exporting.reference_block import REFERENCE_EPS
 from sltdino.exporting.timm_network import TimmNetwork
 from sltdino.exporting.verify import Consumer, Proof, compare_features, load_strictly, other_grids
@@ -97,15 +97,18 @@ def _notes(backbone: TrainedBackbone) -> tuple[str, ...]:
 def _load_lines(backbone: TrainedBackbone, path: Path) -> str:
     """With the training's LayerNorm epsilon, where it is not timm's."""
     name, sidecar, eps = str(path), f"{path}.json", known(backbone.network.vit.layer_norm_eps)
-    lines = ["import functools, json", "import timm, torch", ""]
+    lines = ["import functools, json, pathlib", "import numpy as np", "import timm, torch", "from PIL import Image", ""]
     read = f"torch.load({name!r}, weights_only=True)"
     if path.suffix.lower() == ".safetensors":
-        lines.insert(2, "from safetensors.torch import load_file")
+        lines.insert(4, "from safetensors.torch import load_file")
         read = f"load_file({name!r})"
-    lines.append(f"arguments = json.load(open({sidecar!r}))['timm']['create_model']")
+    lines.append(f"said = json.loads(pathlib.Path({sidecar!r}).read_text())")
+    lines.append("arguments = said['timm']['create_model']")
     if eps != REFERENCE_EPS:
         lines.append(f"arguments['norm_layer'] = functools.partial(torch.nn.LayerNorm, eps={eps:g})")
-    lines += ["model = timm.create_model(**arguments).eval()", f"model.load_state_dict({read})"]
+    lines += ["model = timm.create_model(**arguments).eval()", f"model.load_state_dict({read})", ""]
+    lines += [*picture_lines(network_input(backbone)), "with torch.inference_mode():"]
+    lines += ["    cls = model(torch.from_numpy(images))"]
     return "\n".join(lines)
 
 

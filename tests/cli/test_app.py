@@ -85,8 +85,29 @@ def test_debug_shows_the_traceback(argv: Any, monkeypatch: pytest.MonkeyPatch, r
         ),
         (
             (*ARGV, "b"),
-            "error: Got unexpected extra argument(s) (b) (a flag for several values is repeated: "
-            "--train-dir A --train-dir B) (see sltdino pretrain hands --help)",
+            "error: unexpected b: folders go after --train-dir, once for each: --train-dir FOLDER "
+            "(see sltdino pretrain hands --help)",
+        ),
+        (
+            (*ARGV, "--lr", "0.1"),
+            "error: no such option --lr; did you mean --learning-rate? (see sltdino pretrain hands --help)",
+        ),
+        (
+            (*ARGV, "--data", "b"),
+            "error: no such option --data; did you mean --train-dir? (see sltdino pretrain hands --help)",
+        ),
+        (
+            ("embed", "r", "i", "-o", "f", "--workers", "2"),
+            "error: no such option --workers; did you mean --num-workers? (see sltdino embed --help)",
+        ),
+        ((*ARGV, "--set", "lr=1"), "error: --set lr: unknown key 'lr'; did you mean 'learning_rate'?"),
+        (
+            (*ARGV, "--set", "loss.koleo=1"),
+            "error: --set loss.koleo: unknown key 'loss.koleo'; did you mean 'loss.koleo_weight'?",
+        ),
+        (
+            (*ARGV, "--set", "loss.lr=1"),
+            "error: --set loss.lr: unknown key 'loss.lr'; did you mean 'optimizer.learning_rate'?",
         ),
         (
             (*ARGV, "-epochs", "5"),
@@ -111,13 +132,26 @@ def test_debug_shows_the_traceback(argv: Any, monkeypatch: pytest.MonkeyPatch, r
             "error: --which: 'lst' is not one of 'last', 'best' (see sltdino export --help)",
         ),
         ((*ARGV, "-q", "-v"), "error: --quiet and --verbose: choose one of them"),
-        (("export", "run"), "error: --output: missing; pass -o PATH, the file to write"),
+        (("export", "/"), "error: --output: missing; pass -o PATH, the file to write"),
+        (("embed", "/", "/"), "error: --output: missing; pass -o DIR, the folder to write"),
         (("demo-data", "hand", "d"), "error: demo-data: unknown stream 'hand'; did you mean 'hands'?"),
     ],
 )
 def test_a_usage_error_is_one_line_with_a_suggestion(argv: Any, line: str, run: Any) -> None:
     result = run(*argv)
     assert (result.code, result.out, result.err) == (2, "", [line])
+
+
+def test_a_source_that_is_not_there_and_a_missing_output_are_told_at_once(run: Any) -> None:
+    source, output = "nosuch: there is no such run folder or file; check the path", "error: --output: missing; pass -o"
+    exported, embedded = run("export", "nosuch"), run("embed", "nosuch", "none")
+    assert (exported.code, embedded.code) == (2, 2)
+    assert exported.err == [f"error: SOURCE: {source}", f"{output} PATH, the file to write"]
+    assert embedded.err == [
+        f"error: BACKBONE: {source}",
+        "error: INPUT: none: there is no such folder or image; check the path",
+        f"{output} DIR, the folder to write",
+    ]
 
 
 @pytest.mark.parametrize("argv", [(), ("pretrain",)])

@@ -38,7 +38,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("words", "offered"),
     [
         (["pre"], ["pretrain"]),
-        (["pretrain", ""], ["face", "hands"]),
+        (["pretrain", ""], ["hands", "face"]),
         (["pretrain", "hands", "--algorithm", ""], ["dino", "ibot", "dinov2"]),
         (["pretrain", "hands", "--algorithm", "=", "i"], ["ibot"]),
         (["pretrain", "hands", "--vit-dep"], ["--vit-depth"]),

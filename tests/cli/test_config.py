@@ -40,7 +40,7 @@ def test_init_never_overwrites(run: Any, tmp_path: Path) -> None:
     ("words", "message"),
     [
         (("hand",), "error: config init: unknown stream 'hand'; did you mean 'hands'?"),
-        (("torso",), "error: config init: unknown stream 'torso'; use face or hands"),
+        (("torso",), "error: config init: unknown stream 'torso'; use hands or face"),
         (("face", "face.yaml"), "error: config init: face.yaml is written as TOML; end its name in .toml"),
     ],
 )
@@ -127,6 +127,15 @@ def test_print_config_of_a_run_to_go_on_with_shows_that_runs_settings(
     assert (content["log_interval"], content["vit"]["embed_dim"], content["head"]["out_dim"]) == (7, 16, 32)
     changed = run(*same, "--print-config", "--seed=1", "--epochs=9")
     assert (changed.code, changed.out, len(changed.err)) == (2, "", 2)
+
+
+def test_print_config_without_images_says_what_prints_the_defaults(run: Any) -> None:
+    start = "error: --train-dir: missing; pass --train-dir PATH or set 'train_dir' in a --config file"
+    assert run("pretrain", "face").err == [start]
+    way = "the images settle what is auto; `sltdino config init face -` prints the defaults"
+    for flags in (("--print-config",), ("--print-config=json",)):
+        result = run("pretrain", "face", *flags)
+        assert (result.code, result.out, result.err) == (2, "", [f"{start}; {way}"])
 
 
 def test_print_config_refuses_another_format(run: Any) -> None:

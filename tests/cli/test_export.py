@@ -29,7 +29,12 @@ def test_the_report_says_what_was_written_how_it_was_proven_and_how_to_load_it(
     assert "verified in our own forward of timm's VisionTransformer: largest relative difference" in text
     assert "at other sizes, where positions are resampled:" in text
     assert "by default, its LayerNorms use epsilon 1e-06, not the training's, which moves the features by" in text
-    assert "feed it RGB of 0..1 less 0.485 0.456 0.406, over 0.229 0.224 0.225, at 16 px" in text
+    assert (
+        "feed it RGB of 0..1 less 0.485 0.456 0.406, over 0.229 0.224 0.225, resized bicubically (Pillow's BICUBIC, or "
+        "antialias=True) to 16 x 16"
+    ) in text
+    assert "  its metadata: hands.safetensors.json" in lines
+    assert json.loads(Path("hands.safetensors.json").read_text())["input"]["resample"] == "bicubic, antialiased"
     assert lines[lines.index("load it:") + 1 :] == [f"  {line}".rstrip() for line in report.load.split("\n")]
 
 
@@ -39,7 +44,11 @@ def test_as_json_it_is_one_object_with_every_figure(run: Any, finished: Path, tm
     said = json.loads(result.out)
     assert (said["path"], said["format"], said["max_relative_error"]) == (str(out), "safetensors", 0)
     assert said["num_tensors"] == len(load_file(out))
-    assert said["input"] == {"image_size": 16, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    assert said["input"] == {
+        "image_size": 16, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225],
+        "resample": "bicubic, antialiased",
+    }  # fmt: skip
+    assert said["metadata_file"] == f"{out}.json"
     assert json.loads(Path(f"{out}.json").read_text())["network"] == "student"
 
 
@@ -83,5 +92,6 @@ def test_what_cannot_be_exported_is_one_line(
 
 def test_a_note_reaches_the_person(run: Any, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    text = run("export", str(finished), "-o", "a:b.pt").out
+    text = " ".join(run("export", str(finished), "-o", "a:b.pt").out.split())
     assert "note: SLT's loader cannot take a path with a colon in it: rename the file" in text
+    assert "note: slt_vitsmall_patch16 is the loader's name for a network of any size" in text

@@ -79,6 +79,27 @@ def test_options_are_grouped_by_section_with_their_kind(run: Any) -> None:
     assert not any("--epochs" in line for line in backbone)
 
 
+def test_the_help_begins_with_what_everybody_needs(run: Any) -> None:
+    lines = [line for line in run("pretrain", "hands", "--help").out.splitlines() if line[:3] in ("  -", "Opt", "Run")]
+    at = lines.index("Run:")
+    assert [line.split()[0] for line in lines[at + 1 : at + 5]] == [
+        "--train-dir", "--output-dir", "--preset", "--epochs",
+    ]  # fmt: skip
+    before = run("pretrain", "hands", "--help").out.partition("Run:")[0]
+    assert "--dry-run" in before.partition("Options:")[2]
+    assert before.count(":\n") == 1
+
+
+def test_commands_are_listed_in_the_order_of_use_under_an_example(run: Any) -> None:
+    text = run("--help").out
+    listed = text.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
+    assert [line.split()[0] for line in listed if line[2] != " "] == [
+        "pretrain", "resume", "inspect", "export", "embed", "config", "demo-data", "doctor",
+    ]  # fmt: skip
+    assert "\nExample: sltdino pretrain hands --train-dir crops" in text
+    assert "\nExample: sltdino pretrain face --train-dir crops" in run("pretrain", "face", "--help").out
+
+
 def test_no_two_options_of_a_command_share_a_flag() -> None:
     for path in (("pretrain", "face"), ("pretrain", "hands"), ("resume",), ("export",), ("demo-data",)):
         flags = flags_of(*path)

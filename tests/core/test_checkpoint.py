@@ -2,6 +2,7 @@ import errno
 import os
 import pickle
 import random
+import struct
 import subprocess
 import sys
 import zipfile
@@ -351,8 +352,17 @@ def test_files_that_are_no_torch_files_are_not_checkpoints(tmp_path):
         archive.writestr("readme.txt", "hello")
     with pytest.raises(CheckpointError, match="not an sltdino checkpoint"):
         checkpoint.load(path)
-    path.write_bytes(b"\x89PNG" + bytes(100))
-    with pytest.raises(CheckpointError, match="not an sltdino checkpoint"):
+    for content, kind in (
+        (b"\x89PNG" + bytes(100), "neither"),
+        (b"\xff\xd8\xff\xe0", "a JPEG picture"),
+        (b'{"state": "done"}', "JSON"),
+        (struct.pack("<Q", 2) + b"{}", "a safetensors file"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError, match=f"not an sltdino checkpoint .it is {kind}"):
+            checkpoint.load(path)
+    path.write_bytes(b"PK\x03\x04" + bytes(100))
+    with pytest.raises(CheckpointError, match="cut short or overwritten, 104 bytes are left; use another copy of it"):
         checkpoint.load(path)
 
 

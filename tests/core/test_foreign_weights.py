@@ -1,5 +1,6 @@
 import argparse
 import json
+import pickle
 import struct
 import warnings
 import zipfile
@@ -93,6 +94,12 @@ OTHER = {
     b"<html>404</html>": "neither",
     b"\0" * 1000: "zeroed",
     b"a" * 257 + b"ustar": "tar archive",
+    b"\x08\x0a\x12\x07pytorch\x1a\x05": "ONNX model, which onnxruntime reads",
+    b'{"file": "b.pt", "verification": {}}': r"tells about an export; the weights are in b\.pt",
+    b'{"algorithm": "dino"}': "tells about a run",
+    b"[1, 2]": "it is JSON",
+    b"{not JSON": "it is text",
+    b"\x89PNG\r\n\x1a\n": "PNG picture",
     b"": "empty",
 }
 
@@ -102,6 +109,24 @@ def test_another_kind_of_file_is_named(tmp_path, content, reason):
     (tmp_path / "a.pth").write_bytes(content)
     with pytest.raises(CheckpointError, match=reason):
         foreign_weights.read(tmp_path / "a.pth")
+
+
+def test_an_onnx_file_of_any_writer_is_known_by_its_content(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    graph = onnx.helper.make_graph([], "g", [], [])
+    for number, fields in enumerate(({}, {"producer_name": "me"}, {"doc_string": "text"}, {"model_version": 3})):
+        path = tmp_path / f"{number}.pt"
+        path.write_bytes(onnx.helper.make_model(graph, **fields).SerializeToString())
+        with pytest.raises(CheckpointError, match="it is an ONNX model"):
+            foreign_weights.read(path)
+
+
+def test_nothing_is_said_to_the_terminal_about_a_pickle_of_others(tmp_path, recwarn):
+    for protocol in range(2, 6):
+        (tmp_path / "a.pth").write_bytes(pickle.dumps({"w": print}, protocol=protocol))
+        with pytest.raises(CheckpointError):
+            foreign_weights.read(tmp_path / "a.pth")
+    assert [str(warning.message) for warning in recwarn] == []
 
 
 def test_what_is_not_there_is_named(tmp_path):

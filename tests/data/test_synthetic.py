@@ -49,6 +49,15 @@ def test_files_lie_in_a_folder_per_label_and_carry_their_clip(stream: str, tmp_p
             assert (image.size, image.mode) == ((128, 128), "RGB")
 
 
+def test_the_frames_of_a_clip_are_numbered_one_after_the_other() -> None:
+    numbers: dict[str, list[int]] = {}
+    for index in range(200):
+        clip, _, frame = demo_crop("hands", index=index, seed=0).name.removesuffix(".jpg").rpartition("_f")
+        numbers.setdefault(clip, []).append(int(frame))
+    assert len(numbers) == 40
+    assert {tuple(frames) for frames in numbers.values()} == {(0, 1, 2, 3, 4)}
+
+
 @pytest.mark.parametrize("stream", DEMOS)
 def test_no_signer_straddles_the_split_and_every_label_is_on_both_sides(stream: str) -> None:
     labels = DEMOS[stream].labels
@@ -142,7 +151,7 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
 
 
 def test_unknown_streams_and_counts_too_small_for_a_split_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="face, hands"):
+    with pytest.raises(SettingsError, match="hands, face"):
         write_demo_crops("feet", tmp_path, count=10, seed=0)
     with pytest.raises(SettingsError, match="at least 6"):
         write_demo_crops("hands", tmp_path, count=5, seed=0)

@@ -5,13 +5,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from sltdino.core.auto import settle
 from sltdino.core.settings import PretrainSettings
+from sltdino.evaluation.features import Pixels
 from sltdino.exporting.backbone import TrainedBackbone, trained_backbone
 from sltdino.models.vit import VisionTransformer
 
@@ -36,6 +39,27 @@ def _make_backbone(*, image_size: int = 16, moved: bool | float = True, **sectio
 def make_backbone() -> Callable[..., TrainedBackbone]:
     """`make_backbone(image_size=16, vit={…}, augmentation={…})`."""
     return _make_backbone
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    """`crop.jpg` in a folder of its own: smooth, larger than the networks' inputs, and not square."""
+    small = np.random.default_rng(0).integers(0, 256, (5, 4, 3), dtype=np.uint8)
+    (tmp_path / "photo").mkdir()
+    Image.fromarray(small).resize((100, 70), Image.Resampling.BICUBIC).save(tmp_path / "photo/crop.jpg")
+    return tmp_path / "photo/crop.jpg"
+
+
+@pytest.fixture(scope="session")
+def features_of() -> Callable[[TrainedBackbone, Path], Tensor]:
+    """`features_of(backbone, path)`: what `embed` writes of a picture, `[1, D]`."""
+
+    def features_of(backbone: TrainedBackbone, path: Path) -> Tensor:
+        pixels = Pixels(backbone.network.image_size, backbone.mean, backbone.std)
+        with torch.no_grad():
+            return backbone.network(pixels.load(path)[None])
+
+    return features_of
 
 
 class Features(NamedTuple):

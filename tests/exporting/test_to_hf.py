@@ -83,11 +83,12 @@ def test_the_image_processor_prepares_a_picture_as_our_evaluation_does(
 
 
 def test_the_lines_to_load_it_load_it(
-    transformers: Any, make_backbone: Any, ours: Any, relative: Any, tmp_path: Path
+    transformers: Any, make_backbone: Any, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backbone = make_backbone(vit={"registers": 2})
     report = write_backbone(backbone, format="hf", out=tmp_path / "it's a b")
-    names: dict[str, Any] = {"image": Image.new("RGB", (20, 30), (200, 10, 90))}
+    monkeypatch.chdir(photo.parent)
+    names: dict[str, Any] = {}
     exec(report.load, names)
     assert names["tokens"].shape == (1, 1 + 2 + 4, 16)
     assert "# CLS, 2 registers, patches" in report.load

@@ -1,6 +1,7 @@
 """ONNX Runtime, the real one, on a file that the command wrote in a process of its own."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -71,14 +72,24 @@ def test_the_graph_names_its_input_outputs_and_dynamic_batch(exported: Exported)
 def test_the_file_itself_says_what_to_feed_it(exported: Exported) -> None:
     said = {entry.key: entry.value for entry in onnx.load(exported.path).metadata_props}
     content = json.loads(said["sltdino"])
-    assert content["input"] == {"image_size": 24, "mean": list(SEED_MEAN), "std": list(SEED_STD)}
+    assert content["input"] == {
+        "image_size": 24,
+        "mean": list(SEED_MEAN),
+        "std": list(SEED_STD),
+        "resample": "bicubic, antialiased",
+    }
 
 
-def test_the_lines_to_load_it_load_it(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_lines_to_load_it_give_the_features_of_a_picture(
+    exported: Exported, photo: Path, features_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(exported.path.parent)
-    names: dict[str, Any] = {"images": np.zeros((5, 3, 24, 24), dtype=np.float32)}
+    shutil.copy(photo, "crop.jpg")
+    names: dict[str, Any] = {}
     exec(exported.report["load"], names)
-    assert (names["cls"].shape, names["patches"].shape) == ((5, 16), (5, 9, 16))
+    wanted = features_of(at_image_size(exported.backbone, 24), photo).numpy()
+    assert (names["cls"].shape, names["patches"].shape) == ((1, 16), (1, 9, 16))
+    assert np.abs(names["cls"] - wanted).max() < 0.02 * np.abs(wanted).max()  # Pillow and torch round pixels otherwise
 
 
 def change_a_weight(model: Any) -> None:

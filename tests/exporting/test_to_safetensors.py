@@ -34,13 +34,30 @@ def test_the_header_says_all_that_rebuilds_the_network_and_feeds_it(exported: An
     assert header.keys() == {"sltdino"}
     said = json.loads(header["sltdino"])
     assert (said["stream"], said["network"], said["global_step"]) == ("hand", "teacher", 42)
-    assert said["input"] == {"image_size": 16, "mean": [0.5, 0.4, 0.3], "std": [0.25, 0.2, 0.3]}
+    assert said["input"] == {
+        "image_size": 16,
+        "mean": [0.5, 0.4, 0.3],
+        "std": [0.25, 0.2, 0.3],
+        "resample": "bicubic, antialiased",
+    }
     assert said["vit"] == {
         "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2, "mlp_ratio": 4.0, "layer_norm_eps": 1e-5, **VIT,
     }  # fmt: skip
 
 
-def test_the_lines_to_load_it_load_it(exported: Any) -> None:
+def test_the_lines_to_load_it_give_the_features_of_a_picture(
+    exported: Any, photo: Path, features_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone, report = exported
+    monkeypatch.chdir(photo.parent)
     names: dict[str, Any] = {}
-    exec(exported[1].load, names)
-    assert names["state_dict"]["cls_token"].shape == (1, 1, 16)
+    exec(report.load, names)
+    wanted = features_of(backbone, photo)
+    assert (names["cls"] - wanted).abs().max() < 0.02 * wanted.abs().max()  # Pillow and torch round pixels otherwise
+
+
+def test_it_is_said_what_reads_the_file_here_and_under_which_normalisation(exported: Any) -> None:
+    assert exported[1].notes == (
+        "sltdino embed and --init-from read this file too",
+        "load_backbone folds the training's mean and std in, so that its network takes ImageNet's",
+    )

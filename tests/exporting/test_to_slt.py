@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import sltdino.models
 from sltdino.core.run_files import read_names
 from sltdino.errors import (
     CannotCreateError,
@@ -324,3 +326,17 @@ def test_a_missing_run_and_an_unknown_format_are_named(tmp_path: Path) -> None:
         export(tmp_path / "nothing", format="slt", out=tmp_path / "b.pt")
     with pytest.raises(SettingsError, match="'tar' is not one of slt"):
         export(tmp_path / "nothing", format="tar", out=tmp_path / "b.pt")
+
+
+def test_the_lines_to_load_it_give_the_features_of_a_picture(
+    make_backbone: Any, photo: Path, features_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the loader of the same name that `sltdino.models` has, since SLT is not installed here."""
+    monkeypatch.setitem(sys.modules, "slt", sys.modules["sltdino"])
+    monkeypatch.setitem(sys.modules, "slt.models", sltdino.models)
+    monkeypatch.chdir(photo.parent)
+    backbone = make_backbone(augmentation={"mean": SEED_MEAN, "std": SEED_STD})
+    names: dict[str, Any] = {}
+    exec(write_backbone(backbone, format="slt", out=tmp_path / "b.pt").load, names)
+    wanted = features_of(backbone, photo)
+    assert (names["cls"] - wanted).abs().max() < 0.02 * wanted.abs().max()

@@ -1,7 +1,9 @@
 """timm's VisionTransformer, against its forward as timm's documentation has it, in float64 and from the keys alone."""
 
 import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from sltdino.errors import SettingsError
 from sltdino.exporting import to_timm
 from sltdino.exporting.backbone import load_trained_backbone
 from sltdino.exporting.formats import write_backbone
+from sltdino.exporting.timm_network import TimmNetwork
 
 SEED_MEAN, SEED_STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.3)
 
@@ -110,6 +113,26 @@ def test_the_lines_to_load_it_are_python_about_these_files(make_backbone: Any, t
         compile(report.load, name, "exec")
         assert repr(str(path)) in report.load
         assert repr(f"{path}.json") in report.load
+
+
+def test_the_lines_to_load_it_give_the_features_of_a_picture(
+    make_backbone: Any, photo: Path, features_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With our own forward of timm's network under timm's name, since timm is never installed here."""
+
+    class Network(TimmNetwork):
+        def forward(self, images: Tensor) -> Tensor:
+            return self.forward_features(images).cls_BD
+
+    timm = SimpleNamespace(create_model=lambda **arguments: Network(arguments))
+    monkeypatch.setitem(sys.modules, "timm", timm)  # type: ignore[arg-type]
+    monkeypatch.chdir(photo.parent)
+    backbone = make_backbone(vit={"layer_norm_eps": 1e-6})
+    wanted = features_of(backbone, photo)
+    for name in ("a.pt", "b.safetensors"):
+        names: dict[str, Any] = {}
+        exec(write_backbone(backbone, format="timm", out=tmp_path / name).load, names)
+        assert (names["cls"] - wanted).abs().max() < 0.02 * wanted.abs().max()
 
 
 def test_vit_small_has_timms_150_keys_and_shapes(make_backbone: Any, block_shapes: Any, tmp_path: Path) -> None:
