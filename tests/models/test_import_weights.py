@@ -437,10 +437,11 @@ def test_queries_and_keys_that_do_not_go_together_are_refused(tmp_path, foreign)
         import_backbone(save(tmp_path / "a.pth", weights))
 
 
-def test_a_std_of_zero_is_not_believed(tmp_path, foreign):
+def test_a_std_of_zero_beside_the_file_is_refused(tmp_path, foreign):
     path = save(tmp_path / "timm.pth", foreign.weights("timm", width=64))
     (tmp_path / "config.json").write_text(json.dumps({"pretrained_cfg": {"mean": [0, 0, 0], "std": [0, 1, 1]}}))
-    assert import_backbone(path).std == (0.5, 0.5, 0.5)
+    with pytest.raises(CheckpointError, match="no mean and std of three channels"):
+        import_backbone(path)
 
 
 def test_heads_that_nothing_tells_are_not_guessed(tmp_path, foreign):
