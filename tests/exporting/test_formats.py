@@ -347,4 +347,4 @@ def test_formats_of_plain_pytorch_need_nothing_more(
 ) -> None:
     for package in ("safetensors", "transformers", "onnx", "onnxscript", "onnxruntime"):
         monkeypatch.setitem(sys.modules, package, None)  # type: ignore[arg-type]
-    write_backbone(make_backbone(), format=format, out=tmp_path / "b.pt")
+    assert write_backbone(make_backbone(), format=format, out=tmp_path / "b.pt").path.exists()
