@@ -89,6 +89,10 @@ def embed(
         report = embed_clips(
             source, inputs, out, options=options, origin=origin, overwrite=overwrite, on_progress=progress
         )
+    _show(report, as_json=as_json)
+
+
+def _show(report: "EmbedReport", *, as_json: bool) -> None:
     for line in (*report.notices, *(f"unreadable: {bad['path']}: {bad['reason']}" for bad in report.bad_images)):
         print(printable(line), file=sys.stderr)
     if as_json:
@@ -118,7 +122,7 @@ class _Progress:
         if done < total and now - self._shown < (_TERMINAL_SECONDS if self._is_terminal else _LINE_SECONDS):
             return
         self._shown = now
-        rate = done / max(now - self._started, 1e-9)
+        rate = max(done, 1) / max(now - self._started, 1e-9)
         line = f"{done:,} of {total:,} images  {rate:.0f} images/s  {(total - done) / rate:.0f} s left"
         if self._is_terminal:
             self._is_open = True
