@@ -47,7 +47,7 @@ from sltdino.pretraining.measured import (
 from sltdino.pretraining.preview_facts import DryRun, Forecast, Images, Machine, Start
 from sltdino.pretraining.progress import Reporter, Silent
 from sltdino.pretraining.sample import Sample, decode_sample, stops_a_run, too_many_bad
-from sltdino.pretraining.session import COPIES, BadImage, build_batches, build_probe, uses_autocast
+from sltdino.pretraining.session import COPIES, BadImage, build_probe, uses_autocast
 from sltdino.pretraining.start import (
     Collected,
     asked_for,
@@ -58,6 +58,7 @@ from sltdino.pretraining.start import (
     output_dir,
     overwrites,
 )
+from sltdino.training.batches import build_batches
 
 SECONDS = 15.0
 """Time for the measurements; building the networks and the first images come on top."""

@@ -7,22 +7,22 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sltdino.report.raster import Pixels, denormalized, sheet, with_mask
+from sltdino.report.raster import RGB, denormalized, sheet, with_mask
 from sltdino.types import Batch
 
 
 class CropViews(NamedTuple):
     """The crops of one image in their true pixels."""
 
-    global_crops: list[Pixels]
+    global_crops: list[RGB]
     """As drawn: what the teacher sees."""
     masks: list[NDArray[np.bool_]]
     """`[N]` of each global crop: the patches hidden from the student."""
-    local_crops: list[Pixels]
+    local_crops: list[RGB]
     patch_size: int
 
     @property
-    def student(self) -> list[Pixels]:
+    def student(self) -> list[RGB]:
         """Everything that the student sees: the global crops, striped where masked, then the local ones."""
         seen = zip(self.global_crops, self.masks, strict=True)
         return [*(with_mask(crop, mask, patch_size=self.patch_size) for crop, mask in seen), *self.local_crops]
@@ -37,7 +37,7 @@ def crop_views(
     def of_image(stack: Tensor, image: int) -> Tensor:
         return stack[image::batch_size]  # crop-major
 
-    def pixels(stack: Tensor, image: int) -> list[Pixels]:
+    def pixels(stack: Tensor, image: int) -> list[RGB]:
         return list(denormalized(of_image(stack, image), mean=mean, std=std))
 
     return [

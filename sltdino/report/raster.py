@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-Pixels = NDArray[np.uint8]
+from sltdino.report.html import Html, image
+
+RGB = NDArray[np.uint8]
 """`[H, W, 3]` RGB."""
 
 _WHITE = 255
 _HATCH_LIGHT, _HATCH_DARK, _HATCH_STEP = 150, 105, 4  # grey levels and pixels of the stripes on a masked patch
 _JPEG_QUALITY = 88
+_DENSITY = 1.5  # pixels kept for each CSS pixel: screens and printers show more than one
 
 
 class Encoded(NamedTuple):
@@ -33,7 +36,7 @@ def denormalized(crops: Tensor, *, mean: Sequence[float], std: Sequence[float]) 
     return pixels.to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
 
 
-def with_mask(pixels: Pixels, mask_N: NDArray[np.bool_], *, patch_size: int) -> Pixels:
+def with_mask(pixels: RGB, mask_N: NDArray[np.bool_], *, patch_size: int) -> RGB:
     """A copy with the masked patches striped in grey: flat grey could be part of a photo."""
     height, width = pixels.shape[:2]
     mask_RC = mask_N.reshape(height // patch_size, width // patch_size)
@@ -43,7 +46,7 @@ def with_mask(pixels: Pixels, mask_N: NDArray[np.bool_], *, patch_size: int) -> 
     return np.where(hidden_HW[..., None], stripes[..., None], pixels)
 
 
-def sheet(rows: Sequence[Sequence[Pixels]], *, gap: int = 4) -> Pixels:
+def sheet(rows: Sequence[Sequence[RGB]], *, gap: int = 4) -> RGB:
     """Pictures of any sizes in rows on white, each column as wide as its widest, tops aligned."""
     heights = [max((picture.shape[0] for picture in row), default=0) for row in rows]
     num_columns = max((len(row) for row in rows), default=0)
@@ -57,7 +60,7 @@ def sheet(rows: Sequence[Sequence[Pixels]], *, gap: int = 4) -> Pixels:
     return whole
 
 
-def shrunk(pixels: Pixels, side: int) -> Pixels:
+def shrunk(pixels: RGB, side: int) -> RGB:
     """The picture with its longer side brought down to `side`; never enlarged."""
     height, width = pixels.shape[:2]
     if max(height, width) <= side:
@@ -67,13 +70,13 @@ def shrunk(pixels: Pixels, side: int) -> Pixels:
     return F.interpolate(planes, size, mode="bicubic", antialias=True)[0].permute(1, 2, 0).contiguous().numpy()
 
 
-def repeated(pixels: Pixels, side: int) -> Pixels:
+def repeated(pixels: RGB, side: int) -> RGB:
     """A picture of one pixel a patch, each a block of whole pixels, at least `side` high: nothing is interpolated."""
     factor = max(1, -(-side // pixels.shape[0]))
     return pixels.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
-def encoded(pixels: Pixels) -> Encoded:
+def encoded(pixels: RGB) -> Encoded:
     """The picture as PNG or JPEG, whichever is smaller; its few colours stay exact where that is PNG."""
     image = Image.fromarray(pixels)
     png, jpeg = io.BytesIO(), io.BytesIO()
@@ -82,3 +85,13 @@ def encoded(pixels: Pixels) -> Encoded:
     if len(png.getvalue()) <= len(jpeg.getvalue()):
         return Encoded(png.getvalue(), "image/png")
     return Encoded(jpeg.getvalue(), "image/jpeg")
+
+
+def picture(pixels: RGB, *, alt: str, side: int) -> Html:
+    """A picture on the page, its longer side `side` CSS pixels, with no more data than that needs."""
+    height, width = pixels.shape[:2]
+    scale = side / max(height, width)
+    data, media_type = encoded(shrunk(pixels, round(_DENSITY * side)))
+    return image(
+        data, alt=alt, width=max(1, round(width * scale)), height=max(1, round(height * scale)), media_type=media_type
+    )

@@ -1,0 +1,106 @@
+"""The section that shows which images the network finds alike."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sltdino.evaluation.neighbours import Neighbours, agreement, agreement_by_chance, nearest
+from sltdino.report.captions import how_to_read
+from sltdino.report.html import Html, element, join, paragraph, table
+from sltdino.report.page import short
+from sltdino.report.picture_source import Source
+from sltdino.report.raster import picture
+
+_QUERIES, _NEIGHBOURS = 6, 5
+_SIDE = 80  # CSS pixels
+_NAME_WIDTH = 24
+
+
+def neighbours(source: Source) -> list[Html]:
+    """The first images of the sample with their nearest others, and how many of these have the same label."""
+    sample, num_images = source.sample, len(source.sample.paths)
+    if num_images < 2:
+        return [paragraph(f"Not shown: {source.sample_name} is one image, which has no neighbours.")]
+    kinds = {"any other image": ~torch.eye(num_images, dtype=torch.bool)}
+    if source.groups.name:
+        groups = _numbered(source.groups.of)
+        kinds[f"another {source.groups.name}"] = groups[:, None] != groups
+    found = {
+        kind: nearest(sample.features_MD, sample.features_MD, k=_NEIGHBOURS, allowed_BM=allowed)
+        for kind, allowed in kinds.items()
+    }
+    queries = range(min(_QUERIES, num_images))
+    rows = [_row(source, query, kind, rows) for query in queries for kind, rows in found.items()]
+    columns = ["image", "", "nearest from", *map(str, range(1, _NEIGHBOURS + 1))]
+    labelled = len(set(sample.labels)) > 1
+    return [
+        _how_to_read(source, labelled=labelled),
+        *[_counted(source, kind, found[kind], allowed) for kind, allowed in kinds.items() if labelled],
+        table(columns, rows, caption="Nearest neighbours by cosine of CLS features"),
+    ]
+
+
+def _numbered(groups: Sequence[str]) -> Tensor:
+    """A number for each group; an image whose group is unknown is one of its own."""
+    numbers: dict[str, int] = {}
+    return torch.tensor(
+        [numbers.setdefault(group, len(numbers)) if group else -1 - i for i, group in enumerate(groups)]
+    )
+
+
+def _row(source: Source, query: int, kind: str, found: Neighbours) -> list[object]:
+    pixels = source.shown(torch.stack([source.pixels.load(source.sample.paths[query])]))[0]
+    cells = [
+        _neighbour(source, query, number, cosine)
+        for number, cosine in zip(found.index_Bk[query].tolist(), found.cosine_Bk[query].tolist(), strict=True)
+    ]
+    name, group = source.name(query), source.groups.of[query]
+    about = join([name, element("br"), element("small", short(group, _NAME_WIDTH))]) if group else name
+    return [about, picture(pixels, alt=name, side=_SIDE), kind, *cells]
+
+
+def _neighbour(source: Source, query: int, number: int, cosine: float) -> Html | None:
+    """One neighbour with what is known of it; right and wrong are said in words and by a sign of its own."""
+    if number < 0:
+        return None
+    sample, groups = source.sample, source.groups
+    label, wanted = sample.labels[number], sample.labels[query]
+    lines = [f"cosine {cosine:.2f}"]
+    if label or wanted:
+        lines.insert(0, f"{'✓ same label' if label == wanted else '✗ other label'}: {short(label or '–', _NAME_WIDTH)}")
+    if groups.of[number]:
+        same = groups.of[number] == groups.of[query]
+        lines.append(f"same {groups.name}" if same else short(groups.of[number], _NAME_WIDTH))
+    [pixels] = source.shown(torch.stack([source.pixels.load(sample.paths[number])]))
+    text = join([element("small", line) for line in lines], element("br"))
+    return join([picture(pixels, alt=f"{source.name(number)}: {', '.join(lines)}", side=_SIDE), text])
+
+
+def _counted(source: Source, kind: str, found: Neighbours, allowed_BM: Tensor) -> Html:
+    names = sorted(set(source.sample.labels))
+    labels = torch.tensor([names.index(label) for label in source.sample.labels])
+    share, chance = agreement(found, labels, labels), agreement_by_chance(labels, labels, allowed_BM=allowed_BM)
+    return paragraph(
+        f"Over all {len(labels):,} images of the sample, {share:.0%} of the {_NEIGHBOURS} nearest from {kind} have the "
+        f"image's label; by chance {chance:.0%} would."
+    )
+
+
+def _how_to_read(source: Source, *, labelled: bool) -> Html:
+    what = (
+        f"Which of {source.sample_name} the network ({source.network_name}) finds most alike, by the cosine of their "
+        "CLS features: what k-NN votes with. "
+    )
+    what += "✓ and ✗ say whether a neighbour has the image's label." if labelled else "These images have no labels."
+    if source.groups.name:
+        what += (
+            f" Images of one {source.groups.name} resemble one another whatever they mean, so a second row leaves the "
+            f"image's own {source.groups.name} out."
+        )
+    return how_to_read(
+        what,
+        good="neighbours share the handshape or the expression, although person, light and background differ.",
+        bad="neighbours that share only the person, the light or the background; the same few images everywhere; "
+        "cosines of 0.99 and more throughout (the features hardly differ: collapse).",
+    )
