@@ -8,10 +8,11 @@ from sltdino.report.captions import how_to_read
 from sltdino.report.colours import heat
 from sltdino.report.html import Html, element, figure, join, table
 from sltdino.report.picture_source import Source
-from sltdino.report.raster import picture, repeated
+from sltdino.report.raster import RGB, picture, repeated
 
 _IMAGES = 6
-_SIDE, _SMALL_SIDE, _MANY_HEADS = 96, 72, 8  # CSS pixels
+_SIDE, _SMALL_SIDE, _MANY_HEADS = 104, 72, 6  # CSS pixels
+_DARKEST = 0.2  # of a patch that nothing looks at, on the image
 _BRIGHTEST = 0.99  # of the patches of an image, over all heads: one outlier would leave the rest dark
 _BAR = (8, 160)
 
@@ -27,12 +28,13 @@ def attention(source: Source) -> list[Html]:
     rows = []
     for index, shown in enumerate(source.shown(inputs)):
         name, brightest = source.name(index), float(np.quantile(evens[index], _BRIGHTEST))
-        note = f"yellow: {brightest:.1f} × even; {on_patches[index].mean():.0%} on patches"
         maps = [
             _map(evens[index, head], spreads[index, head], brightest, head, name, side) for head in range(num_heads)
         ]
-        rows.append([name, join([picture(shown, alt=name, side=side), element("small", note)]), *maps])
-    columns = ["image", "as the network takes it", *(f"head {head + 1}" for head in range(num_heads))]
+        notes = [f"yellow: {brightest:.1f} × even", f"{on_patches[index].mean():.0%} on patches"]
+        lit = picture(_lit(shown, evens[index].mean(axis=0)), alt=f"{name}, lit where all heads look", side=side)
+        rows.append([name, _noted(picture(shown, alt=name, side=side), *notes), lit, *maps])
+    columns = ["image", "input", "all heads", *(f"head {head + 1}" for head in range(num_heads))]
     return [
         _how_to_read(source, num_patches),
         _bar(),
@@ -49,22 +51,36 @@ def _map(even_N: NDArray[np.float32], spread: float, brightest: float, head: int
         f"column {column + 1} of {grid} ({even_N.max():.1f} times even)"
     )
     pixels = repeated(heat(even_N.reshape(grid, grid) / brightest), side)
-    return join([picture(pixels, alt=alt, side=side), element("small", f"{spread:.0f} of {len(even_N)}")])
+    return _noted(picture(pixels, alt=alt, side=side), f"{spread:.0f} of {len(even_N)}")
+
+
+def _lit(pixels: RGB, even_N: NDArray[np.float32]) -> RGB:
+    """The image, darker where less attention goes: full light at the 99th percentile of its patches."""
+    grid = round(len(even_N) ** 0.5)
+    light_N = np.clip(even_N / np.quantile(even_N, _BRIGHTEST), 0, 1)
+    light_HW = light_N.reshape(grid, grid).repeat(len(pixels) // grid, axis=0).repeat(len(pixels) // grid, axis=1)
+    lit: RGB = (pixels * (_DARKEST + (1 - _DARKEST) * light_HW[..., None])).round().astype(np.uint8)
+    return lit
+
+
+def _noted(shown: Html, *notes: str) -> Html:
+    return join([shown, join([element("small", note) for note in notes], element("br"))])
 
 
 def _bar() -> Html:
     height, width = _BAR
     bar = heat(np.linspace(0, 1, width)[None].repeat(height, axis=0))
     scale = picture(bar, alt="Scale from dark blue to yellow", side=width)
-    return figure(scale, "from none (dark blue) to the number of times even attention that stands under each image")
+    return figure(scale, "from none (dark blue) to as many times an even look as stands under the input, or more")
 
 
 def _how_to_read(source: Source, num_patches: int) -> Html:
     return how_to_read(
-        f"A feature is read from the CLS token; this is which patches it looks at, in {source.network_name}. A square is "
-        "a patch, nothing is smoothed. What goes to CLS itself and to registers is left out and the rest brought to a "
-        f"sum of 1, so an even look gives each of the {num_patches} patches 1/{num_patches}. All heads of an image have "
-        "one scale. Under a map stands over how many patches, in effect, the head spreads.",
+        "A feature is read from the CLS token; this is which patches it looks at in the last block of "
+        f"{source.network_name}. A square is a patch, nothing is smoothed. What goes to CLS itself and to registers is "
+        "left out and the rest brought to a sum of 1, so an even look gives each of the "
+        f"{num_patches} patches 1/{num_patches}. All heads of an image have one scale, whose yellow is the 99th "
+        "percentile of its patches. Under a map stands over how many patches, in effect, the head spreads.",
         good="heads that pick out fingers, the outline of the hand, eyes or mouth, and that differ from one another.",
         bad="maps that are the same for every image or only light up at its borders (positions or background were "
         f"learned); heads spread over nearly all {num_patches} patches (nothing is chosen yet).",

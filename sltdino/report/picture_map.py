@@ -17,7 +17,7 @@ from sltdino.report.scatter import marks_of, scatter
 _FEWEST = 8  # images
 _COMPONENTS = 30
 _NEIGHBOURS = 10  # that the map's trustworthiness is judged by
-_LABELS, _GROUPS = 20, 12  # told apart, at most
+_LABELS, _GROUPS = 20, 30  # told apart, at most
 
 
 class FeatureMap(NamedTuple):
@@ -78,18 +78,18 @@ def _drawing(source: Source, placed: FeatureMap, names: Sequence[str], *, what: 
     number = len(set(filter(None, names)))
     rest = f" The {len(marks)} commonest of {number} are told apart." if number > len(marks) and what else ""
     written = " Each label is written at the mean of its images." if what == "label" else ""
-    point = "Point at a mark to see its file." if not what else f"Coloured by {what}.{rest}{written}"
-    return figure(svg, point)
+    caption = f"Coloured by {what}.{rest}{written}" if what else "Without labels, all marks are alike."
+    return figure(svg, caption)
 
 
 def _how_to_read(source: Source, placed: FeatureMap) -> Html:
     return how_to_read(
-        f"Each mark is one of {source.sample_name}; images with like CLS features ({source.network_name}) lie together. "
-        f"Made by t-SNE (perplexity {placed.perplexity:.0f}) from the first {placed.num_components} principal components "
-        f"({placed.share:.0%} of the variance) of the features at length 1. Near is meaningful, far is not: distances "
-        f"between groups, their sizes and the axes mean nothing. Trustworthiness {placed.trust:.2f}, from about 0.5 "
-        f"(neighbours in the map are chance) to 1 (the {placed.num_neighbours} nearest on the map are nearest in truth). "
-        "Point at a mark to see its file.",
+        f"A mark is an image, of {source.sample_name}; images with like CLS features ({source.network_name}) lie "
+        f"together. Made by t-SNE (perplexity {placed.perplexity:.0f}) from the first {placed.num_components} "
+        f"principal components ({placed.share:.0%} of the variance) of the features at length 1. Near means alike; "
+        "distances between groups, their sizes and the axes mean nothing. Trustworthiness "
+        f"{placed.trust:.2f}, from about 0.5 (neighbours on the map are chance) to 1 (the {placed.num_neighbours} "
+        "nearest on the map are the nearest in truth). Point at a mark to see its file.",
         good="islands of one label, and signers or clips mixed within them.",
         bad="labels mixed everywhere, or islands of one signer or clip: the features tell who or which video it is.",
     )

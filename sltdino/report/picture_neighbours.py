@@ -22,21 +22,20 @@ def neighbours(source: Source) -> list[Html]:
     sample, num_images = source.sample, len(source.sample.paths)
     if num_images < 2:
         return [paragraph(f"Not shown: {source.sample_name} is one image, which has no neighbours.")]
-    kinds = {"any other image": ~torch.eye(num_images, dtype=torch.bool)}
+    kinds = {"all others": ~torch.eye(num_images, dtype=torch.bool)}
     if source.groups.name:
         groups = _numbered(source.groups.of)
-        kinds[f"another {source.groups.name}"] = groups[:, None] != groups
+        kinds[f"other {source.groups.name}s"] = groups[:, None] != groups
     found = {
         kind: nearest(sample.features_MD, sample.features_MD, k=_NEIGHBOURS, allowed_BM=allowed)
         for kind, allowed in kinds.items()
     }
-    queries = range(min(_QUERIES, num_images))
-    rows = [_row(source, query, kind, rows) for query in queries for kind, rows in found.items()]
-    columns = ["image", "", "nearest from", *map(str, range(1, _NEIGHBOURS + 1))]
+    rows = [row for query in range(min(_QUERIES, num_images)) for row in _rows(source, query, found)]
+    columns = ["image", "", "nearest of", *map(str, range(1, _NEIGHBOURS + 1))]
     labelled = len(set(sample.labels)) > 1
     return [
         _how_to_read(source, labelled=labelled),
-        *[_counted(source, kind, found[kind], allowed) for kind, allowed in kinds.items() if labelled],
+        *([_counted(source, found, kinds)] if labelled else []),
         table(columns, rows, caption="Nearest neighbours by cosine of CLS features"),
     ]
 
@@ -49,15 +48,23 @@ def _numbered(groups: Sequence[str]) -> Tensor:
     )
 
 
-def _row(source: Source, query: int, kind: str, found: Neighbours) -> list[object]:
-    pixels = source.shown(torch.stack([source.pixels.load(source.sample.paths[query])]))[0]
-    cells = [
-        _neighbour(source, query, number, cosine)
-        for number, cosine in zip(found.index_Bk[query].tolist(), found.cosine_Bk[query].tolist(), strict=True)
-    ]
+def _rows(source: Source, query: int, found: dict[str, Neighbours]) -> list[list[object]]:
+    """A row for each kind of neighbours; one for both where they are the same."""
+    kinds = list(found)
+    if all(torch.equal(found[kind].index_Bk[query], found[kinds[0]].index_Bk[query]) for kind in kinds):
+        kinds = kinds[:1]
+        said = {kinds[0]: ", and of ".join(found)}
+    else:
+        said = {kind: kind for kind in kinds}
     name, group = source.name(query), source.groups.of[query]
     about = join([name, element("br"), element("small", short(group, _NAME_WIDTH))]) if group else name
-    return [about, picture(pixels, alt=name, side=_SIDE), kind, *cells]
+    [pixels] = source.shown(torch.stack([source.pixels.load(source.sample.paths[query])]))
+    rows: list[list[object]] = []
+    for kind in kinds:
+        row = zip(found[kind].index_Bk[query].tolist(), found[kind].cosine_Bk[query].tolist(), strict=True)
+        cells = [_neighbour(source, query, number, cosine) for number, cosine in row]
+        rows.append([about, picture(pixels, alt=name, side=_SIDE), said[kind], *cells])
+    return rows
 
 
 def _neighbour(source: Source, query: int, number: int, cosine: float) -> Html | None:
@@ -77,19 +84,21 @@ def _neighbour(source: Source, query: int, number: int, cosine: float) -> Html |
     return join([picture(pixels, alt=f"{source.name(number)}: {', '.join(lines)}", side=_SIDE), text])
 
 
-def _counted(source: Source, kind: str, found: Neighbours, allowed_BM: Tensor) -> Html:
+def _counted(source: Source, found: dict[str, Neighbours], kinds: dict[str, Tensor]) -> Html:
+    """How many neighbours of the whole sample have the right label, and how many would by chance."""
     names = sorted(set(source.sample.labels))
     labels = torch.tensor([names.index(label) for label in source.sample.labels])
-    share, chance = agreement(found, labels, labels), agreement_by_chance(labels, labels, allowed_BM=allowed_BM)
-    return paragraph(
-        f"Over all {len(labels):,} images of the sample, {share:.0%} of the {_NEIGHBOURS} nearest from {kind} have the "
-        f"image's label; by chance {chance:.0%} would."
-    )
+    shares = [
+        f"{agreement(found[kind], labels, labels):.0%} of the {_NEIGHBOURS} nearest of {kind} "
+        f"(by chance {agreement_by_chance(labels, labels, allowed_BM=allowed):.0%})"
+        for kind, allowed in kinds.items()
+    ]
+    return paragraph(f"Over the {len(labels):,} images, their own label have {' and '.join(shares)}.")
 
 
 def _how_to_read(source: Source, *, labelled: bool) -> Html:
     what = (
-        f"Which of {source.sample_name} the network ({source.network_name}) finds most alike, by the cosine of their "
+        f"For a few of {source.sample_name}, the others that {source.network_name} finds most alike, by the cosine of "
         "CLS features: what k-NN votes with. "
     )
     what += "✓ and ✗ say whether a neighbour has the image's label." if labelled else "These images have no labels."

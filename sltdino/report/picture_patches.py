@@ -67,6 +67,6 @@ def _how_to_read(source: Source, components: Components, num_images: int) -> Htm
         "picture. Each runs from its 2nd to its 98th percentile, and which end is bright means nothing. The last row "
         "has the first direction alone, from dark blue to yellow.",
         good="one part (fingers, palm, eyes, mouth, background) has one colour in different images.",
-        bad="the same colours in the same places whatever is there (positions were learned), or colours that only "
-        "follow light and shadow.",
+        bad="the same colours in the same places whatever is there (positions were learned); a colour of its own for "
+        "each photo (its light or its person was learned, not its parts); colours that only follow light and shadow.",
     )
