@@ -12,7 +12,7 @@ from sltdino.report.raster import RGB, picture, repeated
 
 _IMAGES = 6
 _SIDE, _SMALL_SIDE, _MANY_HEADS = 104, 72, 6  # CSS pixels
-_DARKEST = 0.2  # of a patch that nothing looks at, on the image
+_DARKEST, _LIT = 0.25, 0.9  # light of a patch that nothing looks at; the quantile of those in full light
 _BRIGHTEST = 0.99  # of the patches of an image, over all heads: one outlier would leave the rest dark
 _BAR = (8, 160)
 
@@ -55,9 +55,9 @@ def _map(even_N: NDArray[np.float32], spread: float, brightest: float, head: int
 
 
 def _lit(pixels: RGB, even_N: NDArray[np.float32]) -> RGB:
-    """The image, darker where less attention goes: full light at the 99th percentile of its patches."""
+    """The image, darker where less attention goes; the tenth of the patches with most of it is in full light."""
     grid = round(len(even_N) ** 0.5)
-    light_N = np.clip(even_N / np.quantile(even_N, _BRIGHTEST), 0, 1)
+    light_N = np.clip(even_N / np.quantile(even_N, _LIT), 0, 1)
     light_HW = light_N.reshape(grid, grid).repeat(len(pixels) // grid, axis=0).repeat(len(pixels) // grid, axis=1)
     lit: RGB = (pixels * (_DARKEST + (1 - _DARKEST) * light_HW[..., None])).round().astype(np.uint8)
     return lit
@@ -80,8 +80,10 @@ def _how_to_read(source: Source, num_patches: int) -> Html:
         f"{source.network_name}. A square is a patch, nothing is smoothed. What goes to CLS itself and to registers is "
         "left out and the rest brought to a sum of 1, so an even look gives each of the "
         f"{num_patches} patches 1/{num_patches}. All heads of an image have one scale, whose yellow is the 99th "
-        "percentile of its patches. Under a map stands over how many patches, in effect, the head spreads.",
+        "percentile of its patches; beside the input it is lit where all heads together look. Under a map stands over "
+        "how many patches, in effect, the head spreads.",
         good="heads that pick out fingers, the outline of the hand, eyes or mouth, and that differ from one another.",
-        bad="maps that are the same for every image or only light up at its borders (positions or background were "
-        f"learned); heads spread over nearly all {num_patches} patches (nothing is chosen yet).",
+        bad="maps that are the same for every image, or light up at its borders or on one patch of background "
+        f"(positions or background were learned); heads spread over nearly all {num_patches} patches (nothing is "
+        "chosen yet).",
     )

@@ -46,7 +46,7 @@ def crops(run: Path, settings: PretrainSettings) -> list[Html]:
 def _rows(
     cropped: CroppedImage, images: ImageFolder, settings: PretrainSettings, *, masked: bool
 ) -> list[list[object]]:
-    """Of one image: what the student sees; beneath it the teacher's view where masks make that another one."""
+    """Of one image: what the student sees; beneath it the teacher's view where a mask makes that another one."""
     augmentation, path = settings.augmentation, images.path(cropped.number)
     [views] = crop_views(
         cropped.batch,
@@ -57,8 +57,10 @@ def _rows(
     )
     name = short(path.name, _NAME_WIDTH)
     whole = picture(decode(path), alt=f"{name} before cropping", side=_GLOBAL_SIDE)
-    rows: list[list[object]] = [[name, whole, *(["student"] if masked else []), *_student(views, name)]]
-    if masked:
+    hides = any(mask.any() for mask in views.masks)
+    seen_by = ["student" if hides else "both"] if masked else []
+    rows: list[list[object]] = [[name, whole, *seen_by, *_student(views, name)]]
+    if hides:
         seen = [
             picture(crop, alt=f"Global crop {number} of {name}, whole", side=_GLOBAL_SIDE)
             for number, crop in enumerate(views.global_crops, 1)

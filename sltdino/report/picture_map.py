@@ -77,7 +77,11 @@ def _drawing(source: Source, placed: FeatureMap, names: Sequence[str], *, what: 
     )
     number = len(set(filter(None, names)))
     rest = f" The {len(marks)} commonest of {number} are told apart." if number > len(marks) and what else ""
-    written = " Each label is written at the mean of its images." if what == "label" else ""
+    written = (
+        " Each label is written at the mean of its images, or just below where two would overlap."
+        if what == "label"
+        else ""
+    )
     caption = f"Coloured by {what}.{rest}{written}" if what else "Without labels, all marks are alike."
     return figure(svg, caption)
 

@@ -53,7 +53,7 @@ def _rows(source: Source, query: int, found: dict[str, Neighbours]) -> list[list
     kinds = list(found)
     if all(torch.equal(found[kind].index_Bk[query], found[kinds[0]].index_Bk[query]) for kind in kinds):
         kinds = kinds[:1]
-        said = {kinds[0]: ", and of ".join(found)}
+        said = {kinds[0]: "both" if len(found) > 1 else kinds[0]}
     else:
         said = {kind: kind for kind in kinds}
     name, group = source.name(query), source.groups.of[query]
@@ -75,7 +75,7 @@ def _neighbour(source: Source, query: int, number: int, cosine: float) -> Html |
     label, wanted = sample.labels[number], sample.labels[query]
     lines = [f"cosine {cosine:.2f}"]
     if label or wanted:
-        lines.insert(0, f"{'✓ same label' if label == wanted else '✗ other label'}: {short(label or '–', _NAME_WIDTH)}")
+        lines.insert(0, f"{'✓ same' if label == wanted else '✗ other'}: {short(label or 'none', _NAME_WIDTH)}")
     if groups.of[number]:
         same = groups.of[number] == groups.of[query]
         lines.append(f"same {groups.name}" if same else short(groups.of[number], _NAME_WIDTH))
@@ -93,7 +93,7 @@ def _counted(source: Source, found: dict[str, Neighbours], kinds: dict[str, Tens
         f"(by chance {agreement_by_chance(labels, labels, allowed_BM=allowed):.0%})"
         for kind, allowed in kinds.items()
     ]
-    return paragraph(f"Over the {len(labels):,} images, their own label have {' and '.join(shares)}.")
+    return paragraph(f"Over all {len(labels):,} images, the same label as the image have {' and '.join(shares)}.")
 
 
 def _how_to_read(source: Source, *, labelled: bool) -> Html:
@@ -105,7 +105,7 @@ def _how_to_read(source: Source, *, labelled: bool) -> Html:
     if source.groups.name:
         what += (
             f" Images of one {source.groups.name} resemble one another whatever they mean, so a second row leaves the "
-            f"image's own {source.groups.name} out."
+            f"image's own {source.groups.name} out; where that changes nothing, one row stands for both."
         )
     return how_to_read(
         what,

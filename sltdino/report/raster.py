@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from sltdino.report.html import Html, image
+from sltdino.report.html import Html, element, image
 
 RGB = NDArray[np.uint8]
 """`[H, W, 3]` RGB."""
@@ -89,9 +89,7 @@ def encoded(pixels: RGB) -> Encoded:
 
 def picture(pixels: RGB, *, alt: str, side: int) -> Html:
     """A picture on the page, its longer side `side` CSS pixels, with no more data than that needs."""
-    height, width = pixels.shape[:2]
-    scale = side / max(height, width)
+    height, width = (max(1, round(length * side / max(pixels.shape[:2]))) for length in pixels.shape[:2])
     data, media_type = encoded(shrunk(pixels, round(_DENSITY * side)))
-    return image(
-        data, alt=alt, width=max(1, round(width * scale)), height=max(1, round(height * scale)), media_type=media_type
-    )
+    shown = image(data, alt=alt, width=width, height=height, media_type=media_type)
+    return element("div", shown, style=f"width:{width}px")  # else a full table squeezes it

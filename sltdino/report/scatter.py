@@ -16,6 +16,7 @@ from sltdino.report.page import short
 _REST = "#98a1a9"
 _SIDE, _MARGIN, _LEGEND, _LINE = 560, 20, 190, 21  # SVG units
 _NAME_WIDTH = 22
+_HIGH, _WIDE = 16, 11  # a letter at a mean
 _SHAPES = (  # about the origin, of about equal area
     "M-3.6 0a3.6 3.6 0 1 0 7.2 0a3.6 3.6 0 1 0-7.2 0z",  # disc
     "M-3.2-3.2h6.4v6.4h-6.4z",  # square
@@ -64,7 +65,7 @@ def scatter(
         titles: what each point says under the mouse.
         written: put each name with a mark at the mean of its points.
     """
-    spots = _on_paper(places_M2)
+    spots, height = _on_paper(places_M2)
     layers = []
     for name in [None, *marks]:
         mark = REST if name is None else marks[name]
@@ -72,14 +73,14 @@ def scatter(
         points = [_point(spots[row], mark, titles[row]) for row in rows]
         if points:
             layers.append(element("g", *points, fill=mark.colour, fill_opacity="0.8"))
-    means = [_at_mean(name, spots, names, marks[name].colour) for name in marks] if written else []
+    means = _at_means(spots, names, marks) if written else []
     return element(
         "svg",
         element("rect", width="100%", height="100%", fill="#ffffff"),
         *layers,
         *means,
         _legend(marks, Counter(names)),
-        viewBox=f"0 0 {_SIDE + _LEGEND} {max(_SIDE, _LINE * (len(marks) + 2))}",
+        viewBox=f"0 0 {_SIDE + _LEGEND} {max(height, _LINE * (len(marks) + 2))}",
         role="img",
         aria_label=alt,
         font_family="system-ui, sans-serif",
@@ -87,11 +88,13 @@ def scatter(
     )
 
 
-def _on_paper(places_M2: NDArray[np.floating]) -> NDArray[np.floating]:
+def _on_paper(places_M2: NDArray[np.floating]) -> tuple[NDArray[np.floating], int]:
+    """The points in SVG units, and the height of the paper that they need."""
     low, high = places_M2.min(axis=0), places_M2.max(axis=0)
     scale = (_SIDE - 2 * _MARGIN) / max(float((high - low).max()), 1e-12)
-    spots: NDArray[np.floating] = (places_M2 - (low + high) / 2) * scale + _SIDE / 2
-    return spots
+    height = round(float((high - low)[1]) * scale) + 2 * _MARGIN
+    spots: NDArray[np.floating] = (places_M2 - (low + high) / 2) * scale + np.array((_SIDE, height)) / 2
+    return spots, height
 
 
 def _point(spot_2: NDArray[np.floating], mark: Mark, title: str) -> Html:
@@ -99,10 +102,22 @@ def _point(spot_2: NDArray[np.floating], mark: Mark, title: str) -> Html:
     return element("path", element("title", title), d=mark.shape, transform=where)
 
 
-def _at_mean(name: str, spots: NDArray[np.floating], names: Sequence[str], colour: str) -> Html:
-    x, y = spots[[given == name for given in names]].mean(axis=0)
+def _at_means(spots: NDArray[np.floating], names: Sequence[str], marks: dict[str, Mark]) -> list[Html]:
+    """Each name at the mean of its points, or as little below as keeps it off the others."""
+    means = {name: spots[[given == name for given in names]].mean(axis=0).tolist() for name in marks}
+    written: list[tuple[float, float, str]] = []
+    for name, (x, y) in sorted(means.items(), key=lambda item: item[1][1]):
+        for above_y, above_x, above in written:  # from the top
+            letters = len(short(name, _NAME_WIDTH)) + len(short(above, _NAME_WIDTH))
+            if abs(x - above_x) < _WIDE * letters / 2 and y < above_y + _HIGH:
+                y = above_y + _HIGH
+        written = sorted([*written, (y, x, name)])
+    return [_text(name, x, y, colour=marks[name].colour) for y, x, name in written]
+
+
+def _text(name: str, x: float, y: float, *, colour: str) -> Html:
     return element(
-        "text", short(name, _NAME_WIDTH), x=f"{x:.1f}", y=f"{y:.1f}", fill=colour, font_size=16, font_weight=700,
+        "text", short(name, _NAME_WIDTH), x=f"{x:.1f}", y=f"{y:.1f}", fill=colour, font_size=_HIGH, font_weight=700,
         text_anchor="middle", dominant_baseline="middle", stroke="#ffffff", stroke_width=4, paint_order="stroke",
     )  # fmt: skip
 
