@@ -96,10 +96,10 @@ def _images(run: Path, settings: PretrainSettings) -> tuple[Sequence[Path], str,
     """Validation images where there are some, else training images: folders, kind and list."""
     val_dir = settings.evaluation.val_dir
     if val_dir is not None and val_dir.exists():
-        return [val_dir], "validation", scan([val_dir], exclude=run)
+        return [val_dir], "validation", scan([val_dir])
     gone = "" if val_dir is None else f"; its validation images are not in {val_dir} any more"
     try:
-        return settings.train_dir, f"training{gone}", scan(settings.train_dir, exclude=run)
+        return settings.train_dir, f"training{gone}", scan(settings.train_dir)
     except SltDinoError as error:
         again = f"put the images back and run sltdino inspect {shlex.quote(str(run))} again"
         raise MissingInputError(f"{error}{gone}; {again}") from error

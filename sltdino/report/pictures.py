@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sltdino.core.run_files import read_settings
+from sltdino.data.decode import BadImage
 from sltdino.errors import RunFolderError, SltDinoError
 from sltdino.report.html import Html, paragraph, section
 from sltdino.report.picture_attention import attention
@@ -56,7 +57,7 @@ def run_pictures(run: Path, *, groups: str = "") -> list[Html]:
 def _or_why(draw: Callable[[], list[Html]]) -> list[Html]:
     try:
         return draw()
-    except (SltDinoError, OSError) as error:
+    except (SltDinoError, OSError, BadImage) as error:  # an image may go while the others are read
         return [_not_shown(error)]
 
 
