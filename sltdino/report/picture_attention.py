@@ -79,9 +79,9 @@ def _how_to_read(source: Source, num_patches: int) -> Html:
         "A feature is read from the CLS token; this is which patches it looks at in the last block of "
         f"{source.network_name}. A square is a patch, nothing is smoothed. What goes to CLS itself and to registers is "
         "left out (the part of the patches stands under the input) and the rest brought to a sum of 1, so an even look "
-        f"gives each of the {num_patches} patches 1/{num_patches}. All heads of an image have one scale, whose yellow is the 99th "
-        "percentile of its patches; beside the input it is lit where all heads together look. Under a map stands over "
-        "how many patches, in effect, the head spreads.",
+        f"gives each of the {num_patches} patches 1/{num_patches}. All heads of an image have one scale, with yellow "
+        "from the 99th percentile of its patches. Beside the input it is lit where all heads together look. Under a "
+        "map stands over how many patches, in effect, the head spreads.",
         good="heads that pick out fingers, the outline of the hand, eyes or mouth, and that differ from one another.",
         bad="maps that are the same for every image, or light up at its borders or on one patch of background "
         f"(positions or background were learned); heads spread over nearly all {num_patches} patches (nothing is "

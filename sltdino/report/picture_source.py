@@ -71,7 +71,7 @@ def load_source(run: Path, settings: PretrainSettings, *, groups: str = "") -> S
         )
     best = (run / names.best_name).exists()
     backbone = load_trained_backbone(run, which="best" if best else "last")
-    where, kind, images = _images(run, settings)
+    kind, where, gone, images = _images(run, settings)
     pixels = Pixels(backbone.network.image_size, backbone.mean, backbone.std)
     a_forward = forward_flops(step_shape(settings.vit, settings.head, settings.augmentation), pixels.size)
     wanted = min(_MOST_IMAGES, max(_FEWEST_IMAGES, int(_FLOPS / a_forward)))
@@ -83,7 +83,7 @@ def load_source(run: Path, settings: PretrainSettings, *, groups: str = "") -> S
         f"the teacher's backbone of {backbone.metadata['checkpoint']} ({rank}; step {step:,})",
         pixels,
         sample,
-        f"{_counted(len(sample.paths), len(images))} {kind} images ({', '.join(map(str, where))}){left_out}",
+        f"{_counted(len(sample.paths), len(images))} {kind} images ({', '.join(map(str, where))}){gone}{left_out}",
         groups_of(sample.paths, where, regex=groups),
     )
 
@@ -92,14 +92,22 @@ def _counted(some: int, whole: int) -> str:
     return f"all {whole:,}" if some == whole else f"{some:,} of {whole:,}"
 
 
-def _images(run: Path, settings: PretrainSettings) -> tuple[Sequence[Path], str, ImageFolder]:
-    """Validation images where there are some, else training images: folders, kind and list."""
+class _Images(NamedTuple):
+    kind: str
+    where: Sequence[Path]
+    gone: str
+    """What is said of the images that should have been taken and are not there; empty without such."""
+    images: ImageFolder
+
+
+def _images(run: Path, settings: PretrainSettings) -> _Images:
+    """Validation images where there are some, else training images."""
     val_dir = settings.evaluation.val_dir
     if val_dir is not None and val_dir.exists():
-        return [val_dir], "validation", scan([val_dir])
-    gone = "" if val_dir is None else f"; its validation images are not in {val_dir} any more"
+        return _Images("validation", [val_dir], "", scan([val_dir]))
+    gone = "" if val_dir is None else f"; the validation images are not in {val_dir} any more"
     try:
-        return settings.train_dir, f"training{gone}", scan(settings.train_dir)
+        return _Images("training", settings.train_dir, gone, scan(settings.train_dir))
     except SltDinoError as error:
         again = f"put the images back and run sltdino inspect {shlex.quote(str(run))} again"
         raise MissingInputError(f"{error}{gone}; {again}") from error
