@@ -12,7 +12,7 @@ from torch import Tensor
 from sltdino.core.rng import generator
 from sltdino.errors import SettingsError
 
-L2 = tuple(10.0**exponent for exponent in range(1, -7, -1))
+L2 = tuple(10.0**exponent for exponent in range(1, -6, -1))
 """Weights tried for half the squared norm of the matrix, beside the mean cross-entropy; the strongest first."""
 HELD_OUT = 0.2
 """Share of the training images, or of their groups, on which it is chosen."""
