@@ -51,7 +51,9 @@ def bootstrap(
         weights_RG = _draws(rng, num_groups, number)
         weights_RE = _draws(generator(seed, "experiments", start), experiments, number) / experiments
         counts_RC = weights_RG @ counts_GC
-        right_RC = sum(weights_RE[:, e, None] * (weights_RG @ right_EGC[e]) for e in range(experiments))
+        right_RC = np.zeros_like(counts_RC)
+        for e in range(experiments):
+            right_RC += weights_RE[:, e, None] * (weights_RG @ right_EGC[e])
         accuracy.append(right_RC.sum(axis=1) / counts_RC.sum(axis=1))
         # a class that was not drawn has no recall, and counts for nothing
         recall_RC = np.divide(right_RC, counts_RC, out=np.zeros_like(counts_RC), where=counts_RC > 0)

@@ -21,7 +21,8 @@ from sltdino.evaluation.clips import Clip
 from sltdino.evaluation.features import Pixels
 from sltdino.models.vit import Features, VisionTransformer
 
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 
 BLACK_SPREAD = 8
 """An image is black when no channel spans more than this many of 255 levels: constant but for JPEG's noise."""

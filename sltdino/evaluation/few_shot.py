@@ -21,7 +21,7 @@ def few_shot_predictions(
     Args:
         labels_M: class numbers, 0-based; each class that occurs has at least `shots` rows.
     """
-    rows_of = [(labels_M == label).nonzero()[:, 0] for label in labels_M.unique().tolist()]
+    rows_of = [(labels_M == label).nonzero()[:, 0] for label in torch.unique(labels_M).tolist()]
     predicted = []
     for draw in range(DRAWS):
         rng = generator(seed, "few-shot", draw)

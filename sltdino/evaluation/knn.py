@@ -41,7 +41,8 @@ def _nearest_by_parts(
         if leave_one_out:
             rows = torch.arange(len(similarity_bM), device=similarity_bM.device)
             similarity_bM[rows, start + rows] = float("-inf")
-        yield tuple(similarity_bM.topk(k, dim=-1))
+        similarity_bk, index_bk = similarity_bM.topk(k, dim=-1)
+        yield similarity_bk, index_bk
 
 
 def votes(found: Neighbours, bank_labels_M: Tensor, *, k: int, temp: float) -> Tensor:

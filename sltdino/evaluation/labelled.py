@@ -83,8 +83,8 @@ def labelled_images(train_dirs: Sequence[Path], val_dirs: Sequence[Path], *, gro
         dropped = len(train.paths) - len(kept)
         if not kept:
             raise DataError(
-                f"--group-regex: every training image is of a group that --val-dir has too, such as {train_names[0]!r}; "
-                "hold whole groups out, or leave --group-regex out"
+                "--group-regex: every training image is of a group that --val-dir has too, such as "
+                f"{train_names[0]!r}; hold whole groups out, or leave --group-regex out"
             )
         train = train._replace(groups_N=_numbers(train_names)).take(kept)
         val = val._replace(groups_N=_numbers(val_names))
@@ -121,11 +121,12 @@ def _labels(images: ImageFolder, side: str) -> tuple[str, ...]:
 def _numbered(images: ImageFolder, labels: Sequence[str], side: str, notes: list[str]) -> Side:
     numbers = {label: number for number, label in enumerate(labels)}
     rows = [row for row in range(len(images)) if images.label(row) in numbers]
-    if len(rows) < len(images):
-        others = [label or "no label at all" for label in images.labels if label not in numbers]
-        what = "images in no sub-folder" if others == ["no label at all"] else f"images of {_few(others)}"
-        notes.append(f"left out {len(images) - len(rows):,} {side} {what}" + (
-            ", which the validation images do not have" if side == "training" and "sub-folder" not in what else ""))  # fmt: skip
+    loose = sum(not images.label(row) for row in range(len(images))) if "" in images.labels else 0
+    if loose:
+        notes.append(f"left out {loose:,} {side} images that lie in no sub-folder, so they have no label")
+    if others := [label for label in images.labels if label and label not in numbers]:
+        count = len(images) - len(rows) - loose
+        notes.append(f"left out {count:,} {side} images of {_few(others)}: no validation image has such a label")
     numbered = np.array([numbers[images.label(row)] for row in rows], dtype=np.int64)
     return Side(tuple(images.path(row) for row in rows), numbered, None)
 

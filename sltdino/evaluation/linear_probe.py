@@ -85,16 +85,17 @@ class _Classifier:
 
     def __init__(self, x_ND: Tensor, labels_N: Tensor, solver: Solver) -> None:
         x_ND = x_ND.double()
-        self._solver, self._fit = solver, None
+        self._solver = solver
+        self._fit: LinearFit | None = None
         self._mean_D, std_D = x_ND.mean(dim=0), x_ND.std(dim=0, correction=0)
         # what varies by rounding alone is constant
         self._std_D = torch.where(std_D > 1e-6 * std_D.max(), std_D, torch.ones_like(std_D))
         self._x_ND = (x_ND - self._mean_D) / self._std_D
-        self._basis_DN = None
+        self._basis_DN: Tensor | None = None
         if x_ND.shape[1] > len(x_ND):  # a penalty on the norm keeps the solution in the span of the images
             self._basis_DN = torch.linalg.qr(self._x_ND.T).Q
             self._x_ND = self._x_ND @ self._basis_DN
-        self._classes, self._labels_N = labels_N.unique(return_inverse=True)
+        self._classes, self._labels_N = torch.unique(labels_N, return_inverse=True)
         self._num_all = int(labels_N.max()) + 1
 
     @property

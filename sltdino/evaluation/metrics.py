@@ -11,8 +11,8 @@ Counts = NDArray[np.int64]
 class ClassScore(NamedTuple):
     """How a class fares. What would be a division by nothing is 0, as in scikit-learn."""
 
-    count: int
-    """Images of the class."""
+    num_images: int
+    """Of the class."""
     precision: float
     """Share of what is taken for the class that is of it."""
     recall: float
@@ -37,7 +37,7 @@ def class_scores(confusion_CC: Counts) -> tuple[ClassScore, ...]:
     """Precision, recall and F1 of every class."""
     return tuple(
         ClassScore(
-            count=int(confusion_CC[c].sum()),
+            num_images=int(confusion_CC[c].sum()),
             precision=_ratio(confusion_CC[c, c], confusion_CC[:, c].sum()),
             recall=_ratio(confusion_CC[c, c], confusion_CC[c].sum()),
             f1=_ratio(2 * confusion_CC[c, c], confusion_CC[c].sum() + confusion_CC[:, c].sum()),
