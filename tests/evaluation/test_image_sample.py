@@ -11,6 +11,7 @@ from sltdino.data.image_folder import ImageFolder, scan
 from sltdino.errors import CheckpointError, DataError
 from sltdino.evaluation.clips import clip_of, group_clips
 from sltdino.evaluation.features import Pixels
+from sltdino.evaluation.groups import group_pattern
 from sltdino.evaluation.image_sample import groups_of, read_sample, spread_sample
 from sltdino.models.vit import VisionTransformer
 
@@ -75,8 +76,8 @@ def test_images_that_are_all_bad_and_weights_that_are_no_numbers_are_refused(
     [
         (["0/signer151-4746.jpg", "0/signer7-1.jpg"], "", ("signer", ("signer151", "signer7"))),
         (["l/cat_f01.png", "l/cat_f02.png", "r/cat_f01.png"], "", ("clip", ("l/cat", "l/cat", "r/cat"))),
-        (["0/P03_x.png", "1/P04_x.png", "1/none.png"], r"P(\d+)", ("group", ("03", "04", ""))),
-        (["0/signer1.png", "0/signer2.png"], "no match", ("signer", ("signer1", "signer2"))),
+        (["0/P03_x.png", "1/P04_x.png", "1/none.png"], r"^P(\d+)", ("group", ("03", "04", ""))),
+        (["0/signer1.png", "0/signer2.png"], "(no match)", ("signer", ("signer1", "signer2"))),
         (["0/signer1.png", "1/signer1.png"], "", ("", ("", ""))),  # one signer is nothing to tell apart
         (["0/signer1.png", "0/a.png", "0/b.png", "0/signer2.png", "0/c.png"], "", ("", ("",) * 5)),
         (["0/1.png"], "", ("", ("",))),
@@ -86,7 +87,12 @@ def test_groups_come_from_the_regex_else_from_signers_else_from_clips(
     names: list[str], regex: str, expected: tuple[str, tuple[str, ...]]
 ) -> None:
     root = Path("/data/signer99/crops")  # above the data set: of all of them, so of none
-    assert groups_of([root / name for name in names], [Path("/other"), root], regex=regex) == expected
+    assert (
+        groups_of(
+            [root / name for name in names], [Path("/other"), root], pattern=group_pattern(regex) if regex else None
+        )
+        == expected
+    )
 
 
 def test_a_crop_s_clip_is_the_one_it_is_grouped_into(tmp_path: Path, draw: Any) -> None:

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sltdino.core.distributed import World
+from sltdino.core.evaluation_files import evaluation_file, write_evaluation
 from sltdino.core.run_files import read_settings
 from sltdino.data.image_folder import scan
-from sltdino.errors import MissingInputError
+from sltdino.errors import MissingInputError, SettingsError
 from sltdino.report.html import Section, document
 from sltdino.report.pictures import run_pictures
 from sltdino.report.raster import denormalized, with_mask
@@ -143,7 +144,22 @@ def test_the_map_is_coloured_by_label_and_by_signer(masked: dict[str, str]) -> N
 
 
 def test_a_regex_of_one_s_own_names_the_groups(masked_run: Path) -> None:
-    assert "coloured by group" in sections(masked_run, groups=r"-(\d)\.png")["map"]
+    assert "coloured by group" in sections(masked_run, group_regex=r"-(\d)\.png")["map"]
+    with pytest.raises(SettingsError, match="needs one"):
+        run_pictures(masked_run, group_regex="signer")
+
+
+def test_without_one_it_is_that_of_the_latest_evaluation(masked_run: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(masked_run, tmp_path / "run")
+    nothing: dict[str, Any] = {
+        "schema": 1, "backbone": "", "checkpoint": None, "step": None, "train_dirs": [], "val_dirs": [], "labels": [],
+        "train_counts": [], "val_counts": [], "protocol": "", "results": [], "confusion": {}, "per_class": [],
+    }  # fmt: skip
+    for day, regex in ((1, "^(s)"), (3, r"-(\d)\.png"), (2, "^(x)")):
+        record = {**nothing, "timestamp": f"2026-01-0{day}", "groups": {"regex": regex}}
+        write_evaluation(evaluation_file(run, "x", {"day": day}), record)
+    write_evaluation(evaluation_file(run, "x", {}), {**nothing, "timestamp": "2026-01-09", "groups": None})
+    assert "<title>signer0-0.png (fist), 0</title>" in sections(run)["map"]
 
 
 def test_a_flat_folder_has_pictures_without_labels(finished_once: Path) -> None:
