@@ -34,10 +34,6 @@ class ImageSample(NamedTuple):
     unreadable: int
     """Images left out."""
 
-    def first(self, count: int) -> "ImageSample":
-        """The first ones, which are as many different labels as there are."""
-        return ImageSample(self.paths[:count], self.labels[:count], self.features_MD[:count], self.unreadable)
-
 
 class ImageGroups(NamedTuple):
     """Who or what each image shows, beside its label: images of one group resemble one another whatever they mean."""

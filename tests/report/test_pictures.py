@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from sltdino.core import checkpoint
 from sltdino.core.distributed import World
 from sltdino.core.evaluation_files import evaluation_file, write_evaluation
 from sltdino.core.run_files import read_settings
@@ -225,13 +226,9 @@ def test_a_run_of_the_old_scripts_says_why_it_has_no_pictures(finished: Path) ->
 
 
 def test_one_feature_for_all_images_is_called_what_it_is(finished: Path) -> None:
-    state = torch.load(finished / "checkpoint_best.pt", weights_only=True)
-    weights = state["teacher"] if "teacher" in state else state["state"]["teacher"]
-    for key, value in weights.items():
-        if key.startswith("backbone.norm."):
-            value.zero_()
-    from sltdino.core import checkpoint
-
+    state = checkpoint.load(finished / "checkpoint_best.pt")
+    for key in ("weight", "bias"):
+        state["teacher"][f"backbone.norm.{key}"].zero_()
     checkpoint.save(finished / "checkpoint_best.pt", state)
     found = sections(finished)
     assert "one-point collapse" in found["map"]
@@ -245,11 +242,7 @@ def test_hostile_file_names_and_labels_stay_text(train: Any, draw: Any, tmp_path
         for path in (tmp_path / "images" / label).iterdir():
             path.rename(path.with_name(f"{hostile}{path.name}"))
     run = train(images=tmp_path / "images").run_dir
-    page = document("Pictures", *sections_of(run))
+    page = document("Pictures", *run_pictures(run))
     assert "<img src=x" not in page
     assert "\u202e" not in page
     assert "onerror=alert(1)&gt;" in page
-
-
-def sections_of(run: Path) -> list[Section]:
-    return [section for section in run_pictures(run) if isinstance(section, Section)]
