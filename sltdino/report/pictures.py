@@ -17,9 +17,9 @@ from sltdino.report.picture_patches import patches
 from sltdino.report.picture_source import Source, load_source
 
 _OF_FEATURES: dict[str, tuple[str, Callable[[Source], list[Html]]]] = {
-    "attention": ("Where it looks", attention),
+    "attention": ("Attention: where it looks", attention),
     "patches": ("Patch features", patches),
-    "neighbours": ("What it finds alike", neighbours),
+    "neighbours": ("Neighbours: what it finds alike", neighbours),
     "map": ("Map of the features", feature_map),
 }
 """Section anchor to its title and what draws it."""
