@@ -36,7 +36,7 @@ _STARVED, _FED = 0.3, 0.15
 _SPIKE_DEVIATIONS, _SPIKE_SHARE = 8.0, 0.05
 """A loss is a spike when it is so many mean deviations, and so much of ln K, above its running mean."""
 _FIRST_RECORDS = 10
-"""Records before the running mean of the loss says what is usual."""
+"""Records before a running mean says what is usual."""
 _NEW_LEVEL = 20
 """Records after which a loss that stays up is no spike but the loss."""
 _STREAK = 3
@@ -210,7 +210,7 @@ class Watch:
         self._wait.feed(seen[0])
         streak = self._streaks[STARVED]
         # the first records hold the start of the loader's processes
-        is_starved = self._wait.count > _STREAK and self._wait.value > (_FED if streak.since else _STARVED)
+        is_starved = self._wait.count > _FIRST_RECORDS and self._wait.value > (_FED if streak.since else _STARVED)
         since = streak.feed(step, is_starved)
         if not since:
             return None
