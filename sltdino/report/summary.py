@@ -55,7 +55,7 @@ def summarize(run: Path) -> dict[str, Any]:
         if context == "train_epoch" and record.get("loss") is not None:
             losses.append(record["loss"])
             collapsed_epochs += record.get("health") in COLLAPSES
-        elif context == "eval":
+        elif context == "eval" and record.get("knn") is not None:  # there are others, without labels
             evaluations.append({key: record.get(key) for key in ("epoch", "step", "knn", "knn_pixels")})
     return {
         "run": str(run),
