@@ -88,18 +88,11 @@ class Watch:
         self._knobs = (knobs or Knobs())._replace(num_prototypes=num_prototypes)
         num_draws = self.usage_window * num_targets
         self._most_used = num_prototypes * -math.expm1(-num_draws / num_prototypes)
-        self._gap, self._gap_before, self._gap_noise, self._said = (
-            RunningMean(0.2),
-            RunningMean(0.05),
-            RunningMean(0.1),
-            RunningMean(0.2),
-        )
-        self._loss, self._deviation, self._grad_norm, self._wait = (
-            RunningMean(0.1),
-            RunningMean(0.1),
-            RunningMean(0.1),
-            RunningMean(0.1),
-        )
+        # of about the last 5 records, and of the last 20, which a gap that grows leaves behind
+        self._gap, self._gap_before = RunningMean(0.2), RunningMean(0.05)
+        self._gap_noise, self._said = RunningMean(0.1), RunningMean(0.2)
+        self._loss, self._deviation = RunningMean(0.1), RunningMean(0.1)
+        self._grad_norm, self._wait = RunningMean(0.1), RunningMean(0.1)
         self._streaks = {name: Streak() for name in (ONE_POINT, UNIFORM, SPIKE, DEAD, STARVED)}
 
     def feed(self, step: int, record: Mapping[str, Any]) -> tuple[Finding, ...]:
