@@ -12,9 +12,9 @@ from torch import Tensor
 
 from sltdino.core.rng import generator
 from sltdino.data.decode import BadImage
+from sltdino.data.frame_names import frame_name
 from sltdino.data.image_folder import ImageFolder
 from sltdino.errors import CheckpointError, DataError
-from sltdino.evaluation.clips import clip_of
 from sltdino.evaluation.features import Pixels
 from sltdino.models.vit import VisionTransformer
 
@@ -104,7 +104,7 @@ def groups_of(paths: Sequence[Path], roots: Sequence[Path], *, pattern: re.Patte
     rules = {
         "group": [_matched(pattern, path.name) for path in paths] if pattern else [],
         "signer": [_matched(_SIGNER, name) for name in names],
-        "clip": [clip_of(Path(name)) for name in names],
+        "clip": [_clip(name) for name in names],
     }
     for rule, groups in rules.items():
         known = [group for group in groups if group]
@@ -116,6 +116,12 @@ def groups_of(paths: Sequence[Path], roots: Sequence[Path], *, pattern: re.Patte
 def _below(path: Path, roots: Sequence[Path]) -> str:
     root = next((root for root in roots if path.is_relative_to(root) and path != root), path.parent)
     return os.fspath(path.relative_to(root))
+
+
+def _clip(name: str) -> str:
+    folder, file = os.path.split(name)
+    clip = frame_name(file).clip
+    return os.path.join(folder, clip) if clip else ""
 
 
 def _matched(pattern: re.Pattern[str], name: str) -> str:

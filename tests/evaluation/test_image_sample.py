@@ -9,7 +9,7 @@ import torch
 from sltdino.core.settings_network import VitSettings
 from sltdino.data.image_folder import ImageFolder, scan
 from sltdino.errors import CheckpointError, DataError
-from sltdino.evaluation.clips import clip_of, group_clips
+from sltdino.evaluation.clips import group_clips
 from sltdino.evaluation.features import Pixels
 from sltdino.evaluation.groups import group_pattern
 from sltdino.evaluation.image_sample import groups_of, read_sample, spread_sample
@@ -100,7 +100,7 @@ def test_a_crop_s_clip_is_the_one_it_is_grouped_into(tmp_path: Path, draw: Any) 
         draw(tmp_path / folder, 1)
         (tmp_path / folder / "0.png").rename(tmp_path / folder / f"{name}.png")
     images = scan([tmp_path])
+    named = groups_of([images.path(number) for number in range(4)], [tmp_path])
+    assert named.name == "clip"
     for clip in group_clips(images, tmp_path):
-        for number in clip.images:
-            assert clip_of(images.path(int(number)).relative_to(tmp_path)) == clip.file
-    assert clip_of(Path("l/portrait.png")) == ""
+        assert {named.of[number] for number in clip.images} == {clip.file}

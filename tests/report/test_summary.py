@@ -9,6 +9,7 @@ import pytest
 from sltdino.cli import app
 from sltdino.core.run_files import read_metrics
 from sltdino.errors import MissingInputError, RunFolderError, StoppedError
+from sltdino.pretraining import resume
 from sltdino.report.summary import curve, render, summarize
 
 
@@ -17,7 +18,7 @@ def test_a_finished_run_is_described(finished: Path) -> None:
     assert summary["what"]["text"] == "dino on 24 images of hand; ViT of width 16, depth 2, patch 8 at 16 px"
     assert summary["state"] == "done"
     assert summary["progress"] == {"step": 6, "total_steps": 6, "epoch": 2, "epochs": 2, "saved_step": 6}
-    assert summary["health"]["verdict"] == "healthy"
+    assert summary["health"]["verdict"] == "starting"  # 6 steps are too few to judge
     assert summary["speed"]["images_per_second"] > 0
     assert summary["speed"]["eta_seconds"] is None
 
@@ -45,6 +46,8 @@ def test_a_folder_counts_with_all_that_is_in_it(finished: Path) -> None:
 
 
 def test_a_healthy_run_is_called_so_once(finished: Path) -> None:
+    rows = [row | {"loss_gap": 1.0} for row in read_metrics(finished)]  # its loss is far below that of guessing
+    (finished / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     assert "health    healthy" in render(summarize(finished)).splitlines()
 
 
@@ -75,6 +78,15 @@ def test_the_best_accuracy_is_one_of_a_trained_epoch(finished: Path) -> None:
 
     assert "k-NN 20.0% (untrained 24.0%, raw pixels 10.0%, best 21.0%); worse" in evaluated(0.24, 0.21, 0.20)
     assert "k-NN 24.0% (untrained 24.0%, raw pixels 10.0%)  " in evaluated(0.24)
+
+
+def test_evaluations_without_labels_are_no_accuracies(finished: Path, draw: Any, tmp_path: Path) -> None:
+    assert summarize(finished)["knn"]["curve"] == []
+    assert "not measured: give labelled images" in render(summarize(finished))
+    for label in ("a", "b"):
+        draw(tmp_path / "val" / label, 3, seed=ord(label))
+    result = resume(finished, flags={"epochs": 3, "val_dir": str(tmp_path / "val")})
+    assert summarize(finished)["knn"]["curve"] == [result.knn]
 
 
 @pytest.mark.parametrize(
