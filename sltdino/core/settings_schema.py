@@ -82,7 +82,7 @@ class Leaf(NamedTuple):
     def metavar(self) -> str:
         """What a value looks like, for the help: `INT|auto`, `FLOAT FLOAT`."""
         words = [_NAMES.get(atom, atom) for atom in _atoms(self.annotation) if atom is not type(None)]
-        if get_origin(self.annotation) is tuple:
+        if get_origin(self.annotation) is tuple and self.length is not None:
             return " ".join(words)
         return "|".join(dict.fromkeys(words))
 

@@ -18,6 +18,7 @@ from sltdino.pretraining.initial import start_name
 from sltdino.pretraining.progress import Reporter
 from sltdino.pretraining.sample import NAMED, too_many_bad
 from sltdino.pretraining.session import Session
+from sltdino.pretraining.tracking import show_crops
 from sltdino.training.health import Health, Verdict, judge, observe
 from sltdino.training.trainer import StepResult
 from sltdino.types import Batch
@@ -73,7 +74,8 @@ class Loop:
                 arrived = time.monotonic()
                 waited += arrived - before
                 self._count_bad(loaded)
-                result = self.trainer.step(to_device(loaded, self.session.world.device))
+                batches = to_device(loaded, self.session.world.device)
+                result = self.trainer.step(batches)
                 step = self._advance(result)
                 if self._is_logged(step):
                     now = time.monotonic()
@@ -81,6 +83,8 @@ class Loop:
                     logged_at, logged_step, waited = now, step, 0.0
                 before = time.monotonic()
                 self.progress["seconds"] += before - arrived
+                if step == first + 1 or self._ends_a_shown_epoch(step):
+                    show_crops(self.run, self.settings, batches[0], step=step)
                 self._after_step(result, step)
         finally:
             loader.close()
@@ -172,6 +176,11 @@ class Loop:
         if is_best:
             self.run.log(step, {"loss": loss, "epoch": epoch, **self.progress["best"]}, context="train_best")
         self._save(best=is_best, loss=loss)
+
+    def _ends_a_shown_epoch(self, step: int) -> bool:
+        """As often as a run with validation images is evaluated."""
+        epoch, rest = divmod(step, self.plan.steps_per_epoch)
+        return not rest and (epoch % known(self.settings.evaluation.eval_every) == 0 or epoch == self.settings.epochs)
 
     def _is_evaluated(self, epoch: int) -> bool:
         every = known(self.settings.evaluation.eval_every)

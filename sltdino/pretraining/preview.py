@@ -11,6 +11,7 @@ from sltdino.core.distributed import World, join
 from sltdino.core.run_files import LoadedCheckpoint, own_files
 from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_schema import with_absolute_paths
+from sltdino.core.trackers import refuse_missing
 from sltdino.data.batches import BatchBuilder
 from sltdino.data.cache import free_memory
 from sltdino.data.image_folder import ImageFolder, scan
@@ -103,6 +104,8 @@ class _Preview:
         with Collected(self.errors):
             self.checkpoint = asked_for(self.settings)
         start_is_known = not self.errors
+        with Collected(self.errors):
+            refuse_missing(self.settings.track)
         out = output_dir(self.settings) if self.checkpoint is None else self.checkpoint.path.parent
         self.settings = with_absolute_paths(self.settings)
         with Collected(self.errors):
