@@ -66,6 +66,9 @@ class Tracker(Protocol):
     def close(self, exit_code: int) -> None:
         """The run has ended with this exit code, 0 when it is done. Nothing comes after."""
 
+    def abandon(self) -> None:
+        """A call failed: let go of what is held. Nothing comes after, and nobody waits for it."""
+
 
 def point_of(record: Mapping[str, Any]) -> Point:
     """A record's numbers and words under their tags.

@@ -67,6 +67,9 @@ class _Folder:
         if exit_code == 0:  # of several such words the readers take the first: a run that may go on has none yet
             self._write(summary=_is_done())
 
+    def abandon(self) -> None:
+        """Nothing is held: the file is open while it is written to."""
+
     def _write(self, **event: Any) -> None:
         """One record, written by one call to a file that is opened for it: so a folder that is gone is noticed."""
         from tensorboard.compat.proto.event_pb2 import Event

@@ -1,5 +1,6 @@
 """Weights & Biases: its files in `RUN/wandb`, and its page where it is online."""
 
+import contextlib
 import os
 import secrets
 import shlex
@@ -57,6 +58,12 @@ class _Page:
     def close(self, exit_code: int) -> None:
         """Upload the rest and mark the run as finished, or as failed."""
         self._run.finish(exit_code=exit_code)
+
+    def abandon(self) -> None:
+        """End their process, which would otherwise complain on the terminal when ours ends."""
+        for end in (self._run.finish, self._wandb.teardown):
+            with contextlib.suppress(Exception):
+                end(exit_code=1)
 
 
 def open_wandb(run: TrackedRun) -> _Page:

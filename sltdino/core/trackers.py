@@ -68,7 +68,8 @@ class Trackers:
             try:
                 tracker = thread.call(partial(TRACKERS[name], run), seconds=OPEN_SECONDS)
             except Exception as error:
-                self._failed(name, thread, error)
+                thread.end()
+                self._failed(name, error)
             else:
                 self._open[name] = _Served(tracker, thread)
         return [f"{name}: {served.tracker.where}" for name, served in self._open.items()]
@@ -93,7 +94,8 @@ class Trackers:
         try:
             image_HW3 = make()
         except Exception as error:
-            self._fail_all(error)
+            for name in list(self._open):
+                self._switch_off(name, error)
         else:
             self._each(lambda tracker: tracker.image(tag, image_HW3, step=step))
 
@@ -104,7 +106,8 @@ class Trackers:
             try:
                 thread.call(partial(tracker.close, exit_code), seconds=CLOSE_SECONDS)
             except (Exception, KeyboardInterrupt) as error:
-                self._failed(name, thread, error)
+                thread.end(tracker.abandon)
+                self._failed(name, error)
             else:
                 thread.end()
 
@@ -113,16 +116,14 @@ class Trackers:
             try:
                 thread.call(partial(call, tracker), seconds=CALL_SECONDS)
             except Exception as error:
-                del self._open[name]
-                self._failed(name, thread, error)
+                self._switch_off(name, error)
 
-    def _fail_all(self, error: Exception) -> None:
-        while self._open:
-            name, (_, thread) = self._open.popitem()
-            self._failed(name, thread, error)
+    def _switch_off(self, name: str, error: Exception) -> None:
+        tracker, thread = self._open.pop(name)
+        thread.end(tracker.abandon)
+        self._failed(name, error)
 
-    def _failed(self, name: str, thread: "_Thread", error: BaseException) -> None:
-        thread.end()
+    def _failed(self, name: str, error: BaseException) -> None:
         reason = f"{type(error).__name__}: {error}".strip(": ").partition("\n")[0]
         self._on_failure(f"--track {name} is switched off, and the run goes on without it: {reason}")
 
@@ -160,8 +161,9 @@ class _Thread:
                 raise
             raise TimeoutError(f"it did not answer in {seconds:.0f} s") from error
 
-    def end(self) -> None:
-        """Let the thread end after its last call."""
+    def end(self, last: Callable[[], Any] = lambda: None) -> None:
+        """Let the thread end after `last`, which is not waited for."""
+        self._calls.put((Future(), last))
         self._calls.put(None)
 
     def _serve(self) -> None:

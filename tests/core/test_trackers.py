@@ -4,7 +4,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -53,6 +53,9 @@ class Witness:
     def close(self, exit_code: int) -> None:
         self._note("close", exit_code)
 
+    def abandon(self) -> None:
+        self._note("abandon", None)
+
     @property
     def calls(self) -> list[str]:
         return [name for name, _ in self.seen]
@@ -76,6 +79,13 @@ def opened_with(run: TrackedRun, monkeypatch: pytest.MonkeyPatch, **rows: Any) -
     opened = Trackers()
     opened.open(rows, run, on_failure=failures.append)
     return opened, failures
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_every_choice_of_the_setting_has_a_row() -> None:
@@ -129,7 +139,8 @@ def test_one_that_fails_is_reported_once_and_left_alone_and_the_others_go_on(
     bad, good = Witness(fails_at, what), Witness()
     opened, failures = opened_with(run, monkeypatch, bad=bad, good=good)
     use_all(opened)
-    assert bad.calls[-1] == fails_at
+    wait_until(lambda: bad.calls[-1] == ("open" if fails_at == "open" else "abandon"))
+    assert bad.calls.count(fails_at) == 1
     assert good.calls == ["open", "point", "text", "image", "close"]
     [failure] = failures
     assert failure.startswith("--track bad is switched off, and the run goes on without it: ")
@@ -147,7 +158,7 @@ def test_one_that_hangs_is_left_behind(fails_at: str, run: TrackedRun, monkeypat
     use_all(opened)
     assert time.monotonic() - before < 5
     release.set()
-    assert bad.calls[-1] == fails_at
+    assert bad.calls.count(fails_at) == 1
     assert good.calls[-1] == "close"
     assert [text.rpartition(": ")[2] for text in failures] == ["it did not answer in 0 s"]
 
@@ -169,6 +180,7 @@ def test_ctrl_c_ends_the_wait_for_the_end(run: TrackedRun, monkeypatch: pytest.M
     release = threading.Event()
 
     def interrupt() -> None:
+        time.sleep(0.5)  # as a person does: a signal in the instant before the wait begins does not end it
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
         release.wait(20)
 
@@ -191,14 +203,8 @@ def test_a_picture_nobody_looks_at_is_not_made() -> None:
 def test_threads_end_with_their_trackers(run: TrackedRun, monkeypatch: pytest.MonkeyPatch) -> None:
     opened, _ = opened_with(run, monkeypatch, ends=Witness(), fails=Witness("point", ValueError()))
     use_all(opened)
-    deadline = time.monotonic() + 5
-    while list(ours()) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert list(ours()) == []
-
-
-def ours() -> Iterator[str]:
-    return (thread.name for thread in threading.enumerate() if thread.name in ("sltdino-ends", "sltdino-fails"))
+    ours = {"sltdino-ends", "sltdino-fails"}
+    wait_until(lambda: ours.isdisjoint(thread.name for thread in threading.enumerate()))
 
 
 def test_a_package_that_is_missing_is_a_mistake_in_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
