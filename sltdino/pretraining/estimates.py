@@ -25,6 +25,7 @@ from sltdino.pretraining.session import (
     masked_share,
     uses_autocast,
 )
+from sltdino.pretraining.tracking import PICTURED
 
 _EVALUATION_BATCH = 128  # images the k-NN probe embeds at once
 _STEP_RECORD, _EPOCH_RECORD = 800, 500  # bytes of metrics.jsonl: 700 and 300 were measured
@@ -155,12 +156,23 @@ def output_files(settings: PretrainSettings, size: Size, steps: Plan, out: Path)
         OutputFile(out / run_files.BAD_IMAGES, 0, "images that could not be read"),
         OutputFile(out / run_files.LOCK, 0, "keeps a second process out"),
     ]
+    for name in settings.track:
+        shown = history + _pictures(settings) + _INDEXES
+        rows.append(OutputFile(out / name, shown, f"what {name} shows: records, settings, crops"))
     backbone = 4 * size.backbone_parameters
     for path in export_paths(settings, out):
         rows.append(OutputFile(path, backbone, "export, at the end"))
         if path == settings.export_backbone:
             rows.append(OutputFile(path.with_suffix(".json"), 0, "its metadata"))
     return rows
+
+
+def _pictures(settings: PretrainSettings) -> int:
+    """Bytes of the pictures of crops, which compress little."""
+    crops = settings.augmentation
+    pixels = 2 * crops.image_size**2 + known(crops.num_local_crops) * known(crops.local_crop_size) ** 2
+    times = 2 + math.ceil(settings.epochs / known(settings.evaluation.eval_every))
+    return 3 * pixels * PICTURED * times
 
 
 def disk_bytes(files: Sequence[OutputFile], size: Size) -> int:

@@ -18,6 +18,7 @@ from sltdino.core.settings_schema import flatten, with_absolute_paths
 from sltdino.core.signals import StopRequest
 from sltdino.core.trackers import refuse_missing
 from sltdino.errors import SltDinoError, StoppedError
+from sltdino.pretraining.advice import others_text
 from sltdino.pretraining.finish import check_exports, write_exports
 from sltdino.pretraining.initial import read_initial, say_adapted
 from sltdino.pretraining.loop import Loop
@@ -78,7 +79,7 @@ def pretrain(
             config_files=[str(path) for path in config_files], total_steps=session.plan.total_steps,
         )  # fmt: skip
         if others := other_files(out, settings.checkpointing):
-            reporter.warn(_others_said(out, others))
+            reporter.warn(others_text(out, others))
         if initial is not None:
             record["initial_weights"] = {**initial.record, "adapted": session.adapted}
         return _train(session, run, reporter, params=record)
@@ -194,11 +195,6 @@ def _train(
         reporter.say(said)
         reporter.say(next_commands(session.settings, run.path))
         return summary
-
-
-def _others_said(out: Path, names: Sequence[str]) -> str:
-    what = f"{len(names):,} other files or folders, such as" if len(names) > 1 else "another file or folder,"
-    return f"{out}: holds {what} {names[0]!r}; a run is easier to keep in a folder of its own"
 
 
 @contextmanager

@@ -16,6 +16,8 @@ from sltdino.pretraining.progress import Reporter
 from sltdino.report.crop_sheet import crop_sheet
 from sltdino.types import Batch
 
+PICTURED = 8
+"""Images of a batch whose crops are shown."""
 _NOT_HYPERPARAMETERS = RUN_CONTROL | {"track", "experiment.name", "experiment.notes", "experiment.tags"}
 
 
@@ -60,7 +62,9 @@ def show_crops(run: RunDir, settings: PretrainSettings, batch: Batch, *, step: i
     crops = settings.augmentation
 
     def sheet() -> Any:
-        return crop_sheet(batch, mean=crops.mean, std=crops.std, patch_size=known(settings.vit.patch_size))
+        return crop_sheet(
+            batch, mean=crops.mean, std=crops.std, patch_size=known(settings.vit.patch_size), num_images=PICTURED
+        )
 
     run.trackers.image("crops", sheet, step=step)
 
