@@ -33,7 +33,7 @@ class TrackedRun(NamedTuple):
     steps_done: int
     """Steps that stand: a resumed run makes the ones after them anew."""
     history: Iterable[Mapping[str, Any]]
-    """Records of the metrics so far, for a tracker that a resumed run opens for the first time."""
+    """Records of the metrics so far; iterated over once for each tracker that has not seen them."""
 
 
 class Point(NamedTuple):
@@ -53,6 +53,8 @@ class Tracker(Protocol):
 
     where: str
     """Where a person finds it: a folder, a page or a command."""
+    is_new: bool
+    """It has nothing of this run yet, so it is shown the history first."""
 
     def point(self, point: Point) -> None:
         """A record."""

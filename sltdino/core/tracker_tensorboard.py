@@ -3,12 +3,12 @@
 import io
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sltdino.core.run_files import TENSORBOARD
-from sltdino.core.tracked import Point, TrackedRun, point_of
+from sltdino.core.tracked import Point, TrackedRun
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,29 +28,23 @@ class _Folder:
         folder = run.path / TENSORBOARD
         self.where = str(folder)
         folder.mkdir(exist_ok=True)
-        has_history = any(folder.glob(_OURS))
+        self.is_new = not any(folder.glob(_OURS))
         # TensorBoard reads the files of a folder in the order of their names
         self._path = folder / _OURS.replace("*", f"{time.time():017.6f}.{os.getpid()}")
         os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666))
-        self._write(file_version="brain.Event:2")
-        if has_history:  # its readers take everything from this step on out of what they have read
-            self._write(session_log={"status": "START"}, step=run.steps_done + 1)
-            return
-        self._write(summary=_hyperparameters(run.hyperparameters))
-        for record in run.history:
-            self.point(point_of(record))
+        self._write({"file_version": "brain.Event:2"})
+        if self.is_new:
+            self._write({"summary": _hyperparameters(run.hyperparameters)})
+        else:  # readers take everything from this step on out of what they have read
+            self._write({"session_log": {"status": "START"}, "step": run.steps_done + 1})
 
     def point(self, point: Point) -> None:
         """The numbers of a record as one event, its words as one each."""
-        values = [{"tag": tag, "simple_value": value} for tag, value in point.scalars.items()]
-        if values:
-            self._write(summary={"value": values}, step=point.step, wall_time=point.seconds)
-        for tag, text in point.texts.items():
-            self._write(summary=_text(tag, text), step=point.step, wall_time=point.seconds)
+        self._write(*_events(point))
 
     def text(self, tag: str, text: str, *, step: int) -> None:
         """Words, as Markdown."""
-        self._write(summary=_text(tag, text), step=step)
+        self._write({"summary": _text(tag, text), "step": step})
 
     def image(self, tag: str, image_HW3: "NDArray[np.uint8]", *, step: int) -> None:
         """A picture, as PNG."""
@@ -60,30 +54,29 @@ class _Folder:
         png = io.BytesIO()
         Image.fromarray(image_HW3).save(png, "PNG")
         picture = {"height": height, "width": width, "colorspace": 3, "encoded_image_string": png.getvalue()}
-        self._write(summary={"value": [{"tag": tag, "image": picture}]}, step=step)
+        self._write({"summary": {"value": [{"tag": tag, "image": picture}]}, "step": step})
 
     def close(self, exit_code: int) -> None:
         """Say that the run is done, when it is."""
         if exit_code == 0:  # of several such words the readers take the first: a run that may go on has none yet
-            self._write(summary=_is_done())
+            self._write({"summary": _is_done()})
 
     def abandon(self) -> None:
         """Nothing is held: the file is open while it is written to."""
 
-    def _write(self, **event: Any) -> None:
-        """One record, written by one call to a file that is opened for it: so a folder that is gone is noticed."""
+    def _write(self, *events: Mapping[str, Any]) -> None:
+        """Append to a file that is opened for it each time: so a folder that is gone is noticed."""
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.summary.writer.record_writer import RecordWriter
 
-        record = Event(**{"wall_time": time.time(), **event}).SerializeToString()
         with self._path.open("r+b") as file:
             file.seek(0, os.SEEK_END)
-            RecordWriter(file).write(record)
+            for event in events:
+                RecordWriter(file).write(Event(**{"wall_time": time.time(), **event}).SerializeToString())
 
 
 def open_tensorboard(run: TrackedRun) -> _Folder:
-    """Begin an event file in the run's folder. Where the run was tracked before, what a resumed run makes anew is
-    taken back; else the history so far is drawn first.
+    """Begin an event file in the run's folder; what a resumed run makes anew is taken back from those before it.
 
     Raises:
         OSError: the folder cannot be written to.
@@ -104,6 +97,15 @@ def remove_events(run: Path) -> None:
         file.unlink()
     if not any(folder.iterdir()):
         folder.rmdir()
+
+
+def _events(point: Point) -> Iterator[Mapping[str, Any]]:
+    when = {"step": point.step, "wall_time": point.seconds}
+    if point.scalars:
+        values = [{"tag": tag, "simple_value": value} for tag, value in point.scalars.items()]
+        yield {"summary": {"value": values}, **when}
+    for tag, text in point.texts.items():
+        yield {"summary": _text(tag, text), **when}
 
 
 def _text(tag: str, text: str) -> Mapping[str, Any]:

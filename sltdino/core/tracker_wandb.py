@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sltdino.core import json_files
 from sltdino.core.run_files import WANDB
-from sltdino.core.tracked import Point, TrackedRun, point_of
+from sltdino.core.tracked import Point, TrackedRun
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,17 +31,14 @@ class _Page:
         if wandb.run is not None:
             raise RuntimeError("a run of wandb is open in this process already; finish it first")
         identity_file = run.path / WANDB / _ID
-        is_known = identity_file.exists()
-        self._wandb = wandb
-        self._run = _opened(wandb, run, str(json_files.read(identity_file)["id"]) if is_known else "")
+        self._wandb, self.is_new = wandb, not identity_file.exists()
+        self._run = _opened(wandb, run, "" if self.is_new else str(json_files.read(identity_file)["id"]))
         # no page where it is offline, and asking for its address is answered on the terminal
         is_offline = getattr(self._run, "offline", False)
         self.where = _offline(Path(self._run.dir).parent) if is_offline else str(self._run.url or run.path / WANDB)
-        if not is_known:
+        if self.is_new:
             identity_file.parent.mkdir(exist_ok=True)
             json_files.write(identity_file, {"id": self._run.id})
-            for record in run.history:
-                self.point(point_of(record))
 
     def point(self, point: Point) -> None:
         """A row of their history; what has the same step is one row."""
@@ -67,7 +64,7 @@ class _Page:
 
 
 def open_wandb(run: TrackedRun) -> _Page:
-    """Begin a run of theirs, or continue the one this run had; a run tracked for the first time draws its history.
+    """Begin a run of theirs, or continue the one this run had.
 
     Entity, mode and whatever else they read from the environment is theirs; so is the project, by default `sltdino`.
 

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from functools import partial
+from operator import methodcaller
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sltdino.core.tracked import TrackedRun, Tracker, point_of
@@ -35,17 +36,25 @@ def refuse_missing(names: Iterable[str]) -> None:
     """
     problems = []
     for name in names:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of what the package imports in its turn
-                importlib.import_module(name)
-        except ImportError as error:
-            reason = "is not installed" if error.name == name else f"does not import ({error})"
+        if wrong := _wrong_with(name):
             problems.append(
-                f"--track {name}: {name} {reason}; pip install 'sltdino[{name}]', or leave it out: --set 'track=[]'"
+                f"--track {name}: {name} {wrong}; pip install 'sltdino[{name}]', or leave it out: --set 'track=[]'"
             )
     if problems:
         raise SettingsError(*problems)
+
+
+def _wrong_with(package: str) -> str:
+    absent = "is not installed"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what the package imports in its turn
+            found = importlib.import_module(package)
+    except Exception as error:
+        missing = isinstance(error, ModuleNotFoundError) and error.name == package
+        return absent if missing else f"does not import ({type(error).__name__}: {error})"
+    # a folder `wandb` of somebody's data imports too, as an empty package
+    return absent if getattr(found, "__file__", None) is None else ""
 
 
 class Trackers:
@@ -72,7 +81,14 @@ class Trackers:
                 self._failed(name, error)
             else:
                 self._open[name] = _Served(tracker, thread)
+                self._show_history(name, run)
         return [f"{name}: {served.tracker.where}" for name, served in self._open.items()]
+
+    def _show_history(self, name: str, run: TrackedRun) -> None:
+        for record in run.history if self._open[name].tracker.is_new else ():
+            self._call(name, methodcaller("point", point_of(record)))
+            if name not in self._open:
+                return
 
     def record(self, record: Mapping[str, Any]) -> None:
         """Draw a record of the metrics. Words are passed on where they are others than before."""
@@ -112,11 +128,15 @@ class Trackers:
                 thread.end()
 
     def _each(self, call: Callable[[Tracker], None]) -> None:
-        for name, (tracker, thread) in list(self._open.items()):
-            try:
-                thread.call(partial(call, tracker), seconds=CALL_SECONDS)
-            except Exception as error:
-                self._switch_off(name, error)
+        for name in list(self._open):
+            self._call(name, call)
+
+    def _call(self, name: str, call: Callable[[Tracker], None]) -> None:
+        tracker, thread = self._open[name]
+        try:
+            thread.call(partial(call, tracker), seconds=CALL_SECONDS)
+        except Exception as error:
+            self._switch_off(name, error)
 
     def _switch_off(self, name: str, error: Exception) -> None:
         tracker, thread = self._open.pop(name)
@@ -141,7 +161,6 @@ class _Thread:
     """Makes a tracker's calls in a thread of its own, one after the other, so that one that hangs is left behind."""
 
     def __init__(self, name: str) -> None:
-        self._name = name
         self._calls: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
         # a daemon, so that the program can end while a call hangs
         threading.Thread(target=self._serve, name=f"sltdino-{name}", daemon=True).start()

@@ -15,12 +15,8 @@ from sltdino.core.tracked import Point, TrackedRun
 from sltdino.core.tracker_tensorboard import open_tensorboard, remove_events
 
 
-def tracked(path: Path, *, steps_done: int = 0, history: Any = (), **hyperparameters: Any) -> TrackedRun:
-    return TrackedRun(path, "", "", (), hyperparameters, steps_done, history)
-
-
-def record(step: int, loss: float) -> dict[str, Any]:
-    return {"step": step, "timestamp": "2026-01-01T00:00:07.500+00:00", "context": "train_step", "loss": loss}
+def tracked(path: Path, *, steps_done: int = 0, **hyperparameters: Any) -> TrackedRun:
+    return TrackedRun(path, "", "", (), hyperparameters, steps_done, ())
 
 
 def read(run: Path) -> EventAccumulator:
@@ -85,17 +81,17 @@ def test_a_resumed_run_takes_back_what_it_makes_anew(tmp_path: Path) -> None:
     first = open_tensorboard(tracked(tmp_path))
     for step in (1, 2, 3, 4):
         first.point(Point(step, float(step), {"train/loss": step}, {}))
-    second = open_tensorboard(tracked(tmp_path, steps_done=2, history=[record(1, 1), record(2, 2)]))
+    second = open_tensorboard(tracked(tmp_path, steps_done=2))
     assert scalars(tmp_path, "train/loss") == [(1, 1), (2, 2)]
     for step in (3, 4, 5):
         second.point(Point(step, time.time(), {"train/loss": 10 * step}, {}))
     assert scalars(tmp_path, "train/loss") == [(1, 1), (2, 2), (3, 30), (4, 40), (5, 50)]
 
 
-def test_a_run_tracked_from_a_resume_on_has_its_whole_history(tmp_path: Path) -> None:
-    open_tensorboard(tracked(tmp_path, steps_done=2, history=[record(1, 1), record(2, 2)], epochs=5))
-    assert scalars(tmp_path, "train/loss") == [(1, 1), (2, 2)]
+def test_a_tracker_is_new_where_there_are_no_events_of_the_run(tmp_path: Path) -> None:
+    assert open_tensorboard(tracked(tmp_path, steps_done=2, epochs=5)).is_new
     assert hparams(tmp_path, metadata.SESSION_START_INFO_TAG).session_start_info.hparams["epochs"].number_value == 5
+    assert not open_tensorboard(tracked(tmp_path, steps_done=2)).is_new
 
 
 def test_a_folder_that_becomes_a_file_is_an_error(tmp_path: Path) -> None:

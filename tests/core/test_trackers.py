@@ -26,7 +26,7 @@ class Witness:
     """A tracker that remembers, and does something bad when asked for `fails_at`."""
 
     def __init__(self, fails_at: str = "", what: Any = None) -> None:
-        self.where, self.fails_at, self.what = "here", fails_at, what
+        self.where, self.is_new, self.fails_at, self.what = "here", True, fails_at, what
         self.seen: list[tuple[str, Any]] = []
 
     def __call__(self, run: TrackedRun) -> "Witness":
@@ -147,6 +147,18 @@ def test_one_that_fails_is_reported_once_and_left_alone_and_the_others_go_on(
     assert "\n" not in failure
 
 
+def test_only_one_that_knows_nothing_of_the_run_is_shown_its_history(
+    run: TrackedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new, old, bad = Witness(), Witness(), Witness("point", ValueError())
+    old.is_new = False
+    history = [{**RECORD, "step": step} for step in (1, 2, 3)]
+    _, failures = opened_with(run._replace(history=history), monkeypatch, new=new, old=old, bad=bad)
+    assert [value.step for name, value in new.seen if name == "point"] == [1, 2, 3]
+    assert old.calls == ["open"]
+    assert (bad.calls.count("point"), len(failures)) == (1, 1)
+
+
 @pytest.mark.parametrize("fails_at", ["open", "point", "close"])
 def test_one_that_hangs_is_left_behind(fails_at: str, run: TrackedRun, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OPEN_SECONDS", "CALL_SECONDS", "CLOSE_SECONDS"):
@@ -205,6 +217,22 @@ def test_threads_end_with_their_trackers(run: TrackedRun, monkeypatch: pytest.Mo
     use_all(opened)
     ours = {"sltdino-ends", "sltdino-fails"}
     wait_until(lambda: ours.isdisjoint(thread.name for thread in threading.enumerate()))
+
+
+def test_a_folder_that_is_called_like_a_package_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "nobodys_tracker").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(SettingsError, match="nobodys_tracker is not installed"):
+        refuse_missing(["nobodys_tracker"])
+
+
+def test_a_package_that_is_broken_is_told_from_one_that_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_tracker.py").write_text("raise AttributeError('np.float_')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(SettingsError, match=r"broken_tracker does not import \(AttributeError: np\.float_\)"):
+        refuse_missing(["broken_tracker"])
 
 
 def test_a_package_that_is_missing_is_a_mistake_in_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
