@@ -1,6 +1,8 @@
 """The watch over real runs: trained with settings that cause what it is to find, and with some that do not."""
 
+import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -149,3 +151,16 @@ def test_a_collapse_that_lasts_ends_the_run_saved_with_code_3(
     assert app.main(["resume", str(run)]) == 3  # nothing has changed
     assert "error [E-COLLAPSED] one-point collapse" in capsys.readouterr().err
     assert resume(run, flags={"on_collapse": "ignore"}).steps == 240
+
+
+def test_what_the_loader_did_is_no_difference_between_two_runs(finished: Path, finished_once: Path) -> None:
+    def called(health: str) -> str:
+        rows = [row | ({"health": health} if "health" in row else {}) for row in read_metrics(finished_once)]
+        (finished / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+        return first_difference(finished, other)
+
+    other = shutil.copytree(finished, finished.parent / "other")
+    called("healthy")
+    shutil.copy(finished / "metrics.jsonl", other)
+    assert called("starved loader") == ""
+    assert "'uniform collapse' and 'healthy'" in called("uniform collapse")
