@@ -2,10 +2,12 @@
 
 import os
 import shlex
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from sltdino.core import files
+from sltdino.core.evaluation_files import EVALUATIONS
 from sltdino.core.json_files import JsonLinesReader
 from sltdino.core.run_files import (
     ARTIFACTS,
@@ -38,6 +40,8 @@ def make_place(path: Path, names: CheckpointSettings, *, overwrite: bool) -> boo
             file.unlink()
         remove_events(path)
         forget_page(path)
+        with suppress(OSError):  # not there, or it holds something of others
+            (path / EVALUATIONS).rmdir()
     return had_records
 
 
@@ -70,7 +74,7 @@ def other_files(path: Path, names: CheckpointSettings) -> list[str]:
     Raises:
         StorageError: the folder cannot be read.
     """
-    own = {file.name for file in own_files(path, names)} | {TENSORBOARD, WANDB}
+    own = {file.relative_to(path).parts[0] for file in own_files(path, names)} | {TENSORBOARD, WANDB}
     with files.os_errors(path, reading=True):
         return sorted(name for name in os.listdir(path) if name not in own and not name.startswith("."))
 

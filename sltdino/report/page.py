@@ -23,9 +23,10 @@ def short(text: str, width: int) -> str:
 
 def _row(title: str, text: str) -> list[str]:
     indent = " " * _TITLE
-    lines = textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False) or [
-        indent
-    ]
+    lines = textwrap.wrap(
+        text, WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False,
+        break_long_words=False,  # a path that is to be copied stays whole
+    ) or [indent]  # fmt: skip
     if len(title) >= _TITLE:
         return [title, *lines]
     return [title.ljust(_TITLE) + lines[0][_TITLE:], *lines[1:]]
