@@ -8,6 +8,9 @@ Every class carries a stable code for scripts and the exit code of `status.json`
   - DataError 65 · CheckpointError 65 · MissingInputError 66
   - RunInUseError 69 · ResourceError 71 · CannotCreateError 73 · StorageError 74
   - StoppedError 75 or 130 (the run was saved and can be resumed)
+
+The command line also ends with 0 (done), 1 (a mistake of ours, its traceback kept), 2 (it was called wrongly), 130
+(Ctrl-C before there was anything to save) and 141 (nobody reads its output).
 """
 
 from typing import ClassVar

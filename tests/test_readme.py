@@ -9,9 +9,12 @@ from typing import Any, NamedTuple
 import pytest
 import typer
 
+from sltdino import errors
+from sltdino.cli import messages
 from sltdino.cli.app import app
 from sltdino.cli.options import with_values
 from sltdino.core.settings_files import load_settings
+from sltdino.core.signals import STOP_SIGNALS
 
 ROOT = Path(__file__).parents[1]
 READMES = ("README.md", "README.es.md")
@@ -110,3 +113,13 @@ def test_links_lead_to_files(name: str) -> None:
 def test_the_examples_are_listed_in_the_readme() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert [path.name for path in EXAMPLES if f"examples/{path.name}" not in text] == []
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_the_exit_codes_are_those_of_the_program(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    section = re.split(r"^## ", text, flags=re.MULTILINE)
+    [codes] = [part for part in section if part.startswith(("Exit codes", "Códigos de salida"))]
+    listed = {int(code) for code in re.findall(r"(?:^|· )(\d+)(?= )", codes, re.MULTILINE)}
+    raised = {kind.exit_code for kind in vars(errors).values() if isinstance(kind, type) and hasattr(kind, "exit_code")}
+    assert listed == {0, 1, messages.INTERRUPTED, messages.STDOUT_CLOSED, *raised, *STOP_SIGNALS.values()}

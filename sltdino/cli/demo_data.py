@@ -29,6 +29,7 @@ def demo_data(
         str, typer.Option(metavar="INT", help="Seed of everything drawn. [default: 0]", show_default=False)
     ] = "0",
     as_json: Annotated[bool, typer.Option("--json", help="Print what was drawn as JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but warnings and errors.")] = False,
 ) -> None:
     """Draw synthetic crops to try the other commands on; the same call completes an interrupted drawing."""
     if stream not in STREAMS:
@@ -45,14 +46,16 @@ def demo_data(
 
     workers = max(1, min(usable_cores(), MOST_WORKERS, num_images // _WORTH_A_PROCESS))
     console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal or console.is_dumb_terminal) as progress:
+    takes_a_bar = console.is_terminal and not console.is_dumb_terminal and not quiet
+    with Progress(console=console, disable=not takes_a_bar) as progress:
         task = progress.add_task("drawing", total=num_images)
         drawn = synthetic.write_demo_crops(
             stream, folder, count=num_images, seed=first, workers=workers,
             on_drawn=lambda done: progress.update(task, completed=done),
         )  # fmt: skip
-    command = ["sltdino", "pretrain", stream, "--train-dir", str(folder / "train"), "--val-dir", str(folder / "val")]
-    typer.echo(printable(f"next: {shlex.join(command)}"), err=True)
+    if not quiet:
+        folders = ["--train-dir", str(folder / "train"), "--val-dir", str(folder / "val")]
+        typer.echo(printable(f"next: {shlex.join(['sltdino', 'pretrain', stream, *folders])}"), err=True)
     if as_json:
         print_json(drawn._asdict())
     else:

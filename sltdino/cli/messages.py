@@ -124,13 +124,24 @@ def _no_such_option(error: Any, ctx: Any, typed: list[str]) -> str:
     if not hasattr(ctx.command, "commands") and (near := nearest(name, known)):
         return f"no such option {name}; did you mean {near}?"
     owners = [path for path, command in _commands(ctx.find_root()).items() if name in _options(command)]
-    below = [path for path in owners if path.startswith(ctx.command_path)]
-    if below:
-        meant = max(below, key=lambda path: set(path.split()[1:]) <= set(typed))
-        return f"no such option {name} here; it goes after the command: {meant} {name}"
+    if path := _below(ctx, name, typed):
+        return f"no such option {name} here; it goes after the command: {path} {name}"
     if near := nearest(name, known):
         return f"no such option {name}; did you mean {near}?"
+    everywhere = {option for command in _commands(ctx.find_root()).values() for option in _options(command)}
+    if (near := nearest(name, everywhere)) and (path := _below(ctx, near, typed)):
+        return f"no such option {name} here; did you mean, after the command: {path} {near}?"
     return f"no such option {name}" + (f" here; {owners[0]} has it" if owners else "")
+
+
+def _below(ctx: Any, option: str, typed: list[str]) -> str:
+    """The command below that of `ctx` that has the option, if any: one whose words were typed, or that starts a run."""
+    owners = [
+        path
+        for path, command in _commands(ctx.find_root()).items()
+        if path.startswith(f"{ctx.command_path} ") and option in _options(command)
+    ]
+    return max(owners, key=lambda path: (set(path.split()[1:]) <= set(typed), " pretrain " in path), default="")
 
 
 def _commands(root: Any) -> dict[str, Any]:

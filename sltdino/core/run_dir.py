@@ -11,6 +11,7 @@ from sltdino.core.json_files import JsonLines, JsonLinesReader
 from sltdino.core.lock import FolderLock
 from sltdino.core.run_files import DEFAULT_NAMES, LoadedCheckpoint
 from sltdino.core.settings import CheckpointSettings
+from sltdino.core.trackers import Trackers
 from sltdino.errors import CheckpointError, MissingInputError, RunFolderError
 
 State = Literal["running", "done", "stopped", "failed"]
@@ -30,6 +31,8 @@ class RunDir:
         self._progress: dict[str, object] = {}
         self._notices: list[dict[str, Any]] = []
         self._last_is_whole = False
+        self.trackers = Trackers()
+        """Where records go beside the folder; none is open at first."""
         self._open = ExitStack()
         self._lock = FolderLock(path / run_files.LOCK)
         self._open.callback(self._lock.release)
@@ -111,11 +114,16 @@ class RunDir:
         json_files.write(self.path / run_files.PARAMS, params)
 
     def log(self, step: int, metrics: Mapping[str, float | int | str | bool | None], *, context: str) -> None:
-        """Add a record to the metrics. A number that is not finite becomes null and is named under `non_finite`."""
+        """Add a record to the metrics, and show it to the trackers.
+
+        A number that is not finite becomes null and is named under `non_finite`.
+        """
         reserved = {"step", "timestamp", "context", "non_finite"} & metrics.keys()
         assert not reserved, f"metrics named {reserved} would hide the record's own fields"
-        record = {"step": step, "timestamp": json_files.now(), "context": context}
-        self._metrics.append(record | json_files.finite(metrics))
+        record: dict[str, object] = {"step": step, "timestamp": json_files.now(), "context": context}
+        record |= json_files.finite(metrics)
+        self._metrics.append(record)
+        self.trackers.record(record)
 
     def metrics_offset(self) -> int:
         """The length of the metrics in bytes, once they are on the disk."""

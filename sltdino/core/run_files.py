@@ -19,6 +19,8 @@ from sltdino.errors import CheckpointError, MissingInputError, RunFolderError
 PARAMS, ARTIFACTS, STATUS, BAD_IMAGES, LOCK = (
     "params.json", "artifacts.json", "status.json", "bad_images.jsonl", ".sltdino.lock",
 )  # fmt: skip
+TENSORBOARD, WANDB = "tensorboard", "wandb"
+"""Folders that trackers write in the run's."""
 DEFAULT_NAMES = CheckpointSettings()
 _PARTS = {"steps_done": int, "student": dict, "teacher": dict, "progress": dict, "origins": dict, "images": dict}
 """Of a checkpoint, and their kinds; settings have a check of their own."""
@@ -217,8 +219,8 @@ def check_names(names: CheckpointSettings) -> None:
         raise RunFolderError("training on Windows: its file systems lack what a run needs; use Linux, macOS or WSL 2")
     chosen = [names.last_name, names.best_name, names.history_file, previous_name(names)]
     for name in chosen:
-        taken = name in (PARAMS, ARTIFACTS, STATUS, BAD_IMAGES, EVALUATIONS) or name.startswith(".sltdino")
-        if taken or chosen.count(name) > 1:
+        reserved = name in (PARAMS, ARTIFACTS, STATUS, BAD_IMAGES, EVALUATIONS, TENSORBOARD, WANDB)
+        if reserved or name.startswith(".sltdino") or chosen.count(name) > 1:
             raise RunFolderError(f"{name}: also the name of another file of the run; choose other checkpoint names")
 
 

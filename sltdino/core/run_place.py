@@ -14,12 +14,16 @@ from sltdino.core.run_files import (
     BAD_IMAGES,
     PARAMS,
     STATUS,
+    TENSORBOARD,
+    WANDB,
     has_checkpoint,
     own_files,
     read_index,
     read_names,
 )
 from sltdino.core.settings import CheckpointSettings
+from sltdino.core.tracker_tensorboard import remove_events
+from sltdino.core.tracker_wandb import forget_page
 from sltdino.errors import RunFolderError
 
 
@@ -34,6 +38,8 @@ def make_place(path: Path, names: CheckpointSettings, *, overwrite: bool) -> boo
         had_records = any(_holds_records(file) for file in own)
         for file in own:
             file.unlink()
+        remove_events(path)
+        forget_page(path)
         with suppress(OSError):  # not there, or it holds something of others
             (path / EVALUATIONS).rmdir()
     return had_records
@@ -68,7 +74,7 @@ def other_files(path: Path, names: CheckpointSettings) -> list[str]:
     Raises:
         StorageError: the folder cannot be read.
     """
-    own = {file.relative_to(path).parts[0] for file in own_files(path, names)}
+    own = {file.relative_to(path).parts[0] for file in own_files(path, names)} | {TENSORBOARD, WANDB}
     with files.os_errors(path, reading=True):
         return sorted(name for name in os.listdir(path) if name not in own and not name.startswith("."))
 

@@ -251,6 +251,9 @@ class PretrainSettings(Section):
     """Arithmetic of the forward pass; auto: bf16 on CUDA, else fp32. Losses are always fp32."""
     log_interval: Annotated[Positive, Knob(resume="free")] = 10
     """Steps between metric records."""
+    track: Annotated[tuple[Literal["tensorboard", "wandb"], ...], Knob(resume="free")] = ()
+    """Where metrics, crops and settings also go: tensorboard (RUN/tensorboard) or wandb; several are a list, or the
+    flag repeated. One that fails is switched off, and the run goes on."""
     on_collapse: Annotated[Literal["stop", "ignore"], Knob(resume="free")] = "stop"
     """When the features have collapsed for a twentieth of the run, at least 100 steps: save and end with exit code 3,
     or go on."""
@@ -274,7 +277,7 @@ class PretrainSettings(Section):
     checkpointing: CheckpointSettings = CheckpointSettings()
     experiment: ExperimentSettings = ExperimentSettings()
 
-    @field_validator("train_dir", mode="before")
+    @field_validator("train_dir", "track", mode="before")
     @classmethod
     def _one_or_many(cls, value: object) -> object:
         return (value,) if isinstance(value, str | Path) else value

@@ -89,7 +89,8 @@ def _message(leaf: Leaf, details: Sequence[ErrorDetails]) -> str:
     if detail is None:
         value = details[0]["input"]
         near = did_you_mean(value, leaf.choices) if isinstance(value, str) else ""
-        return f"must be {_kind(leaf)} (got {shown(value)}){near}"
+        kind = _kind(leaf) if leaf.length == 1 else f"one of {', '.join(leaf.choices)}"
+        return f"must be {kind} (got {shown(value)}){near}"
     if detail["type"] == "value_error":
         return str(detail["ctx"]["error"])
     if detail["type"] in _LIST_ERRORS:

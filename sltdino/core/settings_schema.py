@@ -82,7 +82,7 @@ class Leaf(NamedTuple):
     def metavar(self) -> str:
         """What a value looks like, for the help: `INT|auto`, `FLOAT FLOAT`."""
         words = [_NAMES.get(atom, atom) for atom in _atoms(self.annotation) if atom is not type(None)]
-        if get_origin(self.annotation) is tuple:
+        if get_origin(self.annotation) is tuple and self.length is not None:
             return " ".join(words)
         return "|".join(dict.fromkeys(words))
 
@@ -154,7 +154,7 @@ IN_SECTION = {
 
 
 def names_source(text: str) -> bool:
-    """Whether a text begins with `SOURCE::`, so that it is no plain path; a path that does must be given absolute."""
+    """Whether a text begins with `SOURCE::`, so that it is no plain path; one that does is written `./NAME::REST`."""
     return _SOURCED.fullmatch(text) is not None
 
 
@@ -164,7 +164,8 @@ def with_path(leaf: Leaf, value: str, change: Callable[[str], str]) -> str:
         return value
     sourced = _SOURCED.fullmatch(value) if leaf.key == "init_from" else None
     if sourced is None:
-        return change(value)
+        changed = change(value)
+        return os.path.join(".", changed) if names_source(changed) else changed  # Path takes `./` away
     source, location = sourced.groups()
     return f"{source}::{change(location)}" if location and source.lower() in FILE_SOURCES else value
 

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from sltdino.core.json_files import data
-from sltdino.core.run_files import PARAMS, LoadedCheckpoint, load_checkpoint, read_names
+from sltdino.core.run_files import PARAMS, LoadedCheckpoint, load_checkpoint, read_metrics, read_names
 from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_base import known
 from sltdino.core.settings_network import VitSettings
@@ -40,11 +40,8 @@ def load_trained_backbone(source: Path, *, which: Which = "last", student: bool 
     """
     if which == "best" and source.is_file():
         raise SettingsError(f"--which: {source} is one checkpoint; best and last are those of a run folder")
-    if which == "best" and source.is_dir() and not (source / read_names(source).best_name).exists():
-        raise MissingInputError(
-            f"{source}: has no best checkpoint, because no epoch has finished without collapse; "
-            "look at sltdino inspect, or take the last one"
-        )
+    if which == "best" and source.is_dir():
+        _refuse_without_best(source)
     try:
         checkpoint = load_checkpoint(source, which=which)
     except (CheckpointError, MissingInputError) as error:
@@ -54,6 +51,17 @@ def load_trained_backbone(source: Path, *, which: Which = "last", student: bool 
             raise SettingsError(f"--student: {source} is no checkpoint of a run, so it has no student") from error
         return _imported(source)
     return _of_checkpoint(checkpoint, student=student)
+
+
+def _refuse_without_best(run: Path) -> None:
+    names = read_names(run)
+    if (run / names.best_name).exists():
+        return
+    has_epochs = any(record.get("context") == "train_epoch" for record in read_metrics(run, names.history_file))
+    why = "no epoch has finished without collapse" if has_epochs else "no epoch has finished"
+    raise MissingInputError(
+        f"{run}: has no best checkpoint, because {why}; look at sltdino inspect, or take the last one"
+    )
 
 
 def trained_backbone(

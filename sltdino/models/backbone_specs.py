@@ -48,7 +48,9 @@ def parse_spec(spec: str) -> BackboneSource:
             raise SettingsError(f"{printable(spec)}: to load a file, write file::{printable(spec)}")
         name, remainder = "torchhub", spec
     if name.lower() not in _SOURCES:
-        raise SettingsError(f"{printable(spec)}: {printable(name)!r} is not one of the sources {', '.join(_SOURCES)}")
+        instead = f"; to load the file of that name, write file::{printable(spec)}" if os.path.isfile(spec) else ""
+        sources = ", ".join(_SOURCES)
+        raise SettingsError(f"{printable(spec)}: {printable(name)!r} is not one of the sources {sources}{instead}")
     if not remainder.strip(":"):
         raise SettingsError(f"{printable(spec)}: names nothing after {printable(name)}::")
     return _SOURCES[name.lower()](remainder)

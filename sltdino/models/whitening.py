@@ -1,5 +1,7 @@
 """A start for the patch embedding that hears shape as loudly as light."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -9,6 +11,8 @@ OUTPUT_STD = 0.5
 """Standard deviation of the embedded patches: beside sine-cosine positions of about 0.7."""
 _FLOOR = 0.01
 """Share of the mean variance added to every direction, so that those with nothing but noise stay quiet."""
+_CHUNK = 16
+"""Images whose patches are held in double precision at once: of 512 at 224 pixels they would take 2 GB."""
 
 
 @torch.no_grad()
@@ -28,9 +32,7 @@ def whiten_patch_embedding(patch_embed: PatchEmbed, images: Tensor) -> None:
         torch.linalg.LinAlgError: the images hold values that are not finite.
     """
     weight = patch_embed.proj.weight
-    patches_MC = patches(images, patch_embed.patch_size).flatten(0, 1).double()
-    mean_C = patches_MC.mean(dim=0)
-    covariance_CC = (patches_MC - mean_C).T @ (patches_MC - mean_C) / len(patches_MC)
+    mean_C, covariance_CC = _moments(images, patch_embed.patch_size)
     variances_C, directions_CC = torch.linalg.eigh(covariance_CC)
     floor = _FLOOR * variances_C.mean().clamp(min=1e-12)
     # symmetric, so the signs that eigh is free to choose cancel
@@ -41,6 +43,22 @@ def whiten_patch_embedding(patch_embed: PatchEmbed, images: Tensor) -> None:
     weight.copy_(whitening_DC.view_as(weight))
     assert patch_embed.proj.bias is not None
     patch_embed.proj.bias.copy_(-whitening_DC @ mean_C)
+
+
+def _moments(images: Tensor, patch_size: int) -> tuple[Tensor, Tensor]:
+    """Mean and covariance of all patches, in double precision."""
+
+    def chunks() -> Iterator[Tensor]:
+        for first in range(0, len(images), _CHUNK):
+            yield patches(images[first : first + _CHUNK], patch_size).flatten(0, 1).double()
+
+    num_patches = len(images) * (images.shape[2] // patch_size) * (images.shape[3] // patch_size)
+    mean_C = torch.stack([patches_MC.sum(dim=0) for patches_MC in chunks()]).sum(dim=0) / num_patches
+    covariance_CC = torch.zeros(len(mean_C), len(mean_C), dtype=torch.float64)
+    for patches_MC in chunks():
+        centered_MC = patches_MC - mean_C
+        covariance_CC += centered_MC.T @ centered_MC
+    return mean_C, covariance_CC / num_patches
 
 
 def _orthonormal(matrix_DC: Tensor) -> Tensor:

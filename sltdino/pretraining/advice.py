@@ -1,6 +1,7 @@
 """What a dry run warns of: settings that a run would accept and its user regret, each with the remedy."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from sltdino.core.auto import FEW_IMAGES, Plan
@@ -57,6 +58,18 @@ def advise_settings(settings: PretrainSettings, world: World) -> Iterator[Advice
         )
     if warning := export_warning(settings):
         yield Advice("export", warning, "--vit-registers 0")
+
+
+def advise_folder(out: Path, others: Sequence[str]) -> Iterator[Advice]:
+    """What follows from files of others in the run folder."""
+    if others:
+        yield Advice("folder", others_text(out, others), "another --output-dir")
+
+
+def others_text(out: Path, names: Sequence[str]) -> str:
+    """Files of others, and what they mean for a run beside them."""
+    what = f"{len(names):,} other files or folders, such as" if len(names) > 1 else "another file or folder,"
+    return f"{out}: holds {what} {names[0]!r}; a run is easier to keep in a folder of its own"
 
 
 def advise_bad_images(settings: PretrainSettings, sample: Sample) -> Iterator[Advice]:

@@ -27,6 +27,7 @@ from sltdino.pretraining.session import (
     masked_share,
     uses_autocast,
 )
+from sltdino.pretraining.tracking import PICTURED
 
 _EVALUATION_BATCH = 128  # images that a probe embeds at once
 _STEP_RECORD, _EPOCH_RECORD = 800, 500  # bytes of metrics.jsonl: 700 and 300 were measured
@@ -163,12 +164,23 @@ def output_files(
         OutputFile(out / run_files.BAD_IMAGES, 0, "images that could not be read"),
         OutputFile(out / run_files.LOCK, 0, "keeps a second process out"),
     ]
+    for name in settings.track:
+        shown = history + _pictures(settings) + _INDEXES
+        rows.append(OutputFile(out / name, shown, f"what {name} shows: records, settings, crops"))
     backbone = 4 * size.backbone_parameters
     for path in export_paths(settings, out):
         rows.append(OutputFile(path, backbone, "export, at the end"))
         if path == settings.export_backbone:
             rows.append(OutputFile(path.with_suffix(".json"), 0, "its metadata"))
     return rows
+
+
+def _pictures(settings: PretrainSettings) -> int:
+    """Bytes of the pictures of crops, which compress little."""
+    crops = settings.augmentation
+    pixels = 2 * crops.image_size**2 + known(crops.num_local_crops) * known(crops.local_crop_size) ** 2
+    times = 2 + math.ceil(settings.epochs / known(settings.evaluation.eval_every))
+    return 3 * pixels * PICTURED * times
 
 
 def disk_bytes(files: Sequence[OutputFile], size: Size) -> int:

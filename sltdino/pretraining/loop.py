@@ -17,6 +17,7 @@ from sltdino.pretraining.evaluator import Evaluator
 from sltdino.pretraining.progress import Reporter
 from sltdino.pretraining.sample import NAMED, too_many_bad
 from sltdino.pretraining.session import Session
+from sltdino.pretraining.tracking import show_crops
 from sltdino.pretraining.watch import RunWatch
 from sltdino.training.trainer import StepResult
 from sltdino.types import Batch
@@ -75,7 +76,8 @@ class Loop:
                 arrived = time.monotonic()
                 waited += arrived - before
                 self._count_bad(loaded)
-                result = self.trainer.step(to_device(loaded, self.session.world.device))
+                batches = to_device(loaded, self.session.world.device)
+                result = self.trainer.step(batches)
                 step = self._advance(result)
                 self.watch.see(step, result)
                 if self._is_logged(step):
@@ -84,6 +86,8 @@ class Loop:
                     logged_at, logged_step, waited = now, step, 0.0
                 before = time.monotonic()
                 self.progress["seconds"] += before - arrived
+                if step == first + 1 or self._ends_a_judged_epoch(step):
+                    show_crops(self.run, self.settings, batches[0], step=step)
                 self._after_step(step)
                 now = time.monotonic()  # to evaluate and to save is neither a step's time nor a wait for data
                 logged_at, before = logged_at + now - before, now
@@ -173,6 +177,10 @@ class Loop:
         if is_best:
             self.run.log(step, {"loss": loss, "epoch": epoch, **self.progress["best"]}, context="train_best")
         self._save(best=is_best, loss=loss)
+
+    def _ends_a_judged_epoch(self, step: int) -> bool:
+        epoch, rest = divmod(step, self.plan.steps_per_epoch)
+        return not rest and self.evaluator.is_due(epoch)
 
     def _save(self, *, best: bool, loss: float | None = None) -> None:
         state = {

@@ -9,8 +9,10 @@ from sltdino.core import files
 from sltdino.core.auto import plan, settle
 from sltdino.core.distributed import World, join
 from sltdino.core.run_files import LoadedCheckpoint, own_files
+from sltdino.core.run_place import other_files
 from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_schema import with_absolute_paths
+from sltdino.core.trackers import refuse_missing
 from sltdino.data.batches import BatchBuilder
 from sltdino.data.cache import free_memory
 from sltdino.data.image_folder import ImageFolder, scan
@@ -19,6 +21,7 @@ from sltdino.pretraining.advice import (
     Advice,
     advise_bad_images,
     advise_data,
+    advise_folder,
     advise_load,
     advise_resources,
     advise_settings,
@@ -105,6 +108,8 @@ class _Preview:
         with Collected(self.errors):
             self.checkpoint = asked_for(self.settings)
         start_is_known = not self.errors
+        with Collected(self.errors):
+            refuse_missing(self.settings.track)
         out = output_dir(self.settings) if self.checkpoint is None else self.checkpoint.path.parent
         self.settings = with_absolute_paths(self.settings)
         with Collected(self.errors):
@@ -133,7 +138,7 @@ class _Preview:
             self._check_sample(images, sample)
             if size is not None:
                 forecast = self._forecast(images, sample, size, machine, out, probes, (1 - _DECODING) * seconds)
-                advice = [*self._advice(images, sample, machine, forecast)]
+                advice = [*self._advice(images, sample, machine, forecast), *self._folder_advice(out)]
         return DryRun(
             self.settings, self.origins, out, self.start, machine, None if images is None else _images(images), sample,
             "" if probes is None else probes.plan, forecast, tuple(advice), tuple(self.errors),
@@ -252,6 +257,14 @@ class _Preview:
             disk=forecast.disk_bytes,
             free_disk=machine.free_disk,
         )
+
+    def _folder_advice(self, out: Path) -> Iterator[Advice]:
+        """A new run says so when it begins; one that goes on has said it."""
+        if self.checkpoint is None and out.is_dir():
+            removed = {path.name for path in self.start.removes}
+            with Collected(self.errors):
+                others = other_files(out, self.settings.checkpointing)
+                yield from advise_folder(out, [name for name in others if name not in removed])
 
 
 def _images(images: ImageFolder) -> Images:

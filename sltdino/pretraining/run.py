@@ -16,7 +16,9 @@ from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_files import LoadedSettings, load_settings
 from sltdino.core.settings_schema import flatten, with_absolute_paths
 from sltdino.core.signals import StopRequest
+from sltdino.core.trackers import refuse_missing
 from sltdino.errors import CollapsedError, SltDinoError, StoppedError
+from sltdino.pretraining.advice import others_text
 from sltdino.pretraining.finish import check_exports, write_exports
 from sltdino.pretraining.initial import read_initial, say_adapted
 from sltdino.pretraining.loop import Loop
@@ -33,6 +35,7 @@ from sltdino.pretraining.start import (
     overwrites,
     scan_images,
 )
+from sltdino.pretraining.tracking import open_trackers, trackers_closed
 
 
 def pretrain(
@@ -60,6 +63,7 @@ def pretrain(
         return _go_on(
             checkpoint, settings, allow_change=(), origins=origins or {}, config_files=config_files, reporter=reporter
         )
+    refuse_missing(settings.track)
     world = join(settings.device)
     out = output_dir(settings)
     settings = with_absolute_paths(settings)
@@ -75,10 +79,10 @@ def pretrain(
             config_files=[str(path) for path in config_files], total_steps=session.plan.total_steps,
         )  # fmt: skip
         if others := other_files(out, settings.checkpointing):
-            reporter.warn(_others_said(out, others))
+            reporter.warn(others_text(out, others))
         if initial is not None:
             record["initial_weights"] = {**initial.record, "adapted": session.adapted}
-        return _train(session, run, reporter, params=record, checkpoint=None)
+        return _train(session, run, reporter, params=record)
 
 
 def resume(
@@ -134,6 +138,7 @@ def _go_on(
         longer = f"sltdino resume {shlex.quote(str(out))} --epochs N"
         reporter.say(f"{out}: finished already, {step} of {step} steps; to train longer: {longer}")
         return summary_of(out, step, state["progress"])
+    refuse_missing(settings.track)
     with out_of_memory_said():
         session = build_session(settings, images, world)
     total = session.plan.total_steps
@@ -143,7 +148,7 @@ def _go_on(
             run.notice(f"went on from {run.previous.name}, at step {step}, in the place of {run.last.name}")
             reporter.warn(f"{run.last.name} was passed over; going on from {run.previous.name}")
         what = {change.key: f"{change.old} -> {change.new}" for change in changes}
-        run.log(step, {"checkpoint": checkpoint.path.name, "records_cut": cut, **what}, context="resume")
+        resumed = {"checkpoint": checkpoint.path.name, "records_cut": cut, **what}
         reporter.say(f"{out}: going on at step {step} of {total}")
         if any(change.kind == "trajectory" for change in changes):
             state["progress"]["changed_at"] = step
@@ -154,14 +159,21 @@ def _go_on(
         )  # fmt: skip
         record["resume"] = str(checkpoint.path)
         record |= {key: earlier[key] for key in ("timestamp", "initial_weights") if key in earlier}
-        return _train(session, run, reporter, params=record, checkpoint=state)
+        return _train(session, run, reporter, params=record, checkpoint=state, resumed=resumed)
 
 
 def _train(
-    session: Session, run: RunDir, reporter: Reporter, *, params: dict[str, Any], checkpoint: dict[str, Any] | None
+    session: Session,
+    run: RunDir,
+    reporter: Reporter,
+    *,
+    params: dict[str, Any],
+    checkpoint: dict[str, Any] | None = None,
+    resumed: Mapping[str, Any] | None = None,
 ) -> RunSummary:
+    """Train to the end; `resumed` is the record that a run which goes on begins with."""
     keep_freed_memory()
-    with _recorded(run), StopRequest() as stop:
+    with trackers_closed(run), _recorded(run), StopRequest() as stop:
         run.check_free_space(COPIES * checkpoint_bytes(session.trainer.model))
         run.write_params(params)
         check_exports(session.settings, run, reporter)
@@ -174,20 +186,20 @@ def _train(
             loop.progress |= checkpoint["progress"] | {"total_steps": session.plan.total_steps}
         run.write_status("running", total_steps=session.plan.total_steps, global_step=session.trainer.steps_done)
         _announce(session, run, reporter, params["origins"])
+        open_trackers(run, session.settings, reporter, steps_done=session.trainer.steps_done)
+        if resumed is not None:
+            run.log(session.trainer.steps_done, resumed, context="resume")
         if session.adapted:
             run.notice(f"started from {session.settings.init_from}: {'; '.join(session.adapted)}")
         loop.train()
         write_exports(session, run, loop.progress, reporter)
         summary = summary_of(run.path, session.trainer.steps_done, loop.progress)
         run.write_status("done", exit_code=0, message=f"{summary.steps} steps in {duration(summary.seconds)}")
-        reporter.say(outcome(summary, session.settings, loop.watch.health, loop.watch.findings))
+        said = outcome(summary, session.settings, loop.watch.health, loop.watch.findings)
+        run.trackers.text("run/outcome", said, step=summary.steps)
+        reporter.say(said)
         reporter.say(next_commands(session.settings, run.path))
         return summary
-
-
-def _others_said(out: Path, names: Sequence[str]) -> str:
-    what = f"{len(names):,} other files or folders, such as" if len(names) > 1 else "another file or folder,"
-    return f"{out}: holds {what} {names[0]!r}; a run is easier to keep in a folder of its own"
 
 
 @contextmanager

@@ -159,5 +159,6 @@ def _whiten(model: StudentTeacher, images: ImageFolder, settings: PretrainSettin
             break
     if not sample:
         raise DataError(f"none of {len(order[: 2 * WHITENING_IMAGES])} images tried can be read; look at the files")
+    images_of_sample = torch.stack(sample)
     for network in (model.student, model.teacher):
-        whiten_patch_embedding(network.backbone.patch_embed, torch.stack(sample))
+        whiten_patch_embedding(network.backbone.patch_embed, images_of_sample)

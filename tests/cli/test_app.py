@@ -124,6 +124,22 @@ def test_debug_shows_the_traceback(argv: Any, monkeypatch: pytest.MonkeyPatch, r
             "(see sltdino --help)",
         ),
         (
+            ("--lr", "1e-3", "pretrain", "face"),
+            "error: no such option --lr here; did you mean, after the command: sltdino pretrain face --learning-rate? "
+            "(see sltdino --help)",
+        ),
+        (
+            ("--lr", "1e-3"),
+            "error: no such option --lr here; did you mean, after the command: sltdino pretrain hands --learning-rate? "
+            "(see sltdino --help)",
+        ),
+        (
+            ("--formt", "slt", "export", "r"),
+            "error: no such option --formt here; did you mean, after the command: sltdino export --format? "
+            "(see sltdino --help)",
+        ),
+        (("--zzzz", "pretrain", "hands"), "error: no such option --zzzz (see sltdino --help)"),
+        (
             ("export", "r", "--formt", "x"),
             "error: no such option --formt; did you mean --format? (see sltdino export --help)",
         ),

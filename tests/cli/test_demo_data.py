@@ -30,6 +30,15 @@ def test_a_terminal_sees_progress_on_stderr_only(run: Any, tmp_path: Path, monke
     assert "drawing" not in result.out
 
 
+def test_quiet_says_only_what_was_drawn(run: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    for number, flag in enumerate(("--quiet", "-q")):
+        result = run("demo-data", "hands", str(tmp_path / str(number)), "--count", "6", flag)
+        assert (result.code, result.err) == (0, [])
+        assert result.out.startswith("6 images of ")
+
+
 def test_a_folder_that_holds_something_is_refused(run: Any, tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("")
     result = run("demo-data", "hands", str(tmp_path), "--count", "6")

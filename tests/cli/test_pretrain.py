@@ -92,7 +92,8 @@ def test_every_legacy_flag_sets_its_option(run: Any, trained: Any) -> None:
 def test_every_option_has_a_flag_that_reaches_it(run: Any, trained: Any) -> None:
     typed: list[str] = []
     for leaf in LEAVES:
-        default = {"train_dir": ("d",), "output_dir": "o", "resume_from": "auto"}.get(leaf.key, leaf.default)
+        chosen = {"train_dir": ("d",), "output_dir": "o", "resume_from": "auto", "track": ("wandb",)}
+        default = chosen.get(leaf.key, leaf.default)
         value = {None: "v", "": "v", (): ("v",)}.get(default, default)
         if leaf.is_switch:
             typed.append(leaf.flag)

@@ -363,6 +363,41 @@ def test_the_folder_of_a_killed_process_does_not_stop_the_next_run(tmp_path):
     assert files.remove_leftovers(tmp_path) == 0
 
 
+def half_filled(parent, *, then):
+    """A folder that another process fills, and that process: killed, or still at work."""
+    script = (
+        "import os, signal, sys; from pathlib import Path; from sltdino.core import files\n"
+        "with files.new_folder(Path(sys.argv[1]) / 'f') as folder:\n"
+        "    (folder / 'half').write_text('')\n"
+        "    print(folder, flush=True)\n"
+        f"    {then}"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(parent)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    return Path(process.stdout.readline().strip()), process
+
+
+@pytest.mark.parametrize(("minutes", "is_left"), [(5, False), (0, True)])
+def test_what_a_killed_process_left_half_filled_is_removed_by_the_next_a_while_later(tmp_path, minutes, is_left):
+    folder, process = half_filled(tmp_path, then="os.kill(os.getpid(), signal.SIGKILL)")
+    assert process.communicate() == ("", None)
+    assert (folder / "half").exists()
+    os.utime(folder, (time.time() - 60 * minutes,) * 2)
+    with files.new_folder(tmp_path / "g"):
+        assert folder.exists() is is_left
+
+
+def test_what_a_living_process_is_filling_is_left_to_it(tmp_path):
+    folder, process = half_filled(tmp_path, then="sys.stdin.read()")
+    os.utime(folder, (0, 0))
+    with files.new_folder(tmp_path / "g"):
+        assert (folder / "half").exists()
+    process.communicate("")
+    assert process.returncode == 0
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["f", "g", "half"]
+
+
 def test_a_torn_last_line_is_counted_by_readers_and_cut_by_the_next_writer(tmp_path):
     path = tmp_path / "m.jsonl"
     path.write_bytes(b'{"step": 0}\n[1]\n{"step": 1}\n{"step": 2, "lo')

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from sltdino.models.vit import PatchEmbed
+from sltdino.models import whitening
+from sltdino.models.vit import PatchEmbed, patches
 from sltdino.models.whitening import OUTPUT_STD, whiten_patch_embedding
 
 
@@ -53,3 +54,21 @@ def test_images_without_any_detail_leave_finite_weights() -> None:
     embed = embedding(32)
     whiten_patch_embedding(embed, torch.ones(2, 3, 32, 32))
     assert embed.proj.weight.isfinite().all()
+
+
+def test_patches_are_summed_in_chunks_whose_size_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[int] = []
+
+    def counting(images: torch.Tensor, patch_size: int) -> torch.Tensor:
+        held.append(len(images))
+        return patches(images, patch_size)
+
+    monkeypatch.setattr(whitening, "patches", counting)
+    images, chunked, whole = photographs()[:45], embedding(32), embedding(32)
+    whiten_patch_embedding(chunked, images)
+    assert max(held) == 16
+    assert held[-1] == 45 - 2 * 16
+    monkeypatch.setattr(whitening, "_CHUNK", 64)
+    whiten_patch_embedding(whole, images)
+    torch.testing.assert_close(chunked.proj.weight, whole.proj.weight, atol=1e-7, rtol=1e-6)
+    torch.testing.assert_close(chunked.proj.bias, whole.proj.bias, atol=1e-7, rtol=1e-6)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sltdino.core.run_files import load_checkpoint, read_artifacts, read_metrics
-from sltdino.errors import MissingInputError
+from sltdino.errors import MissingInputError, StoppedError
 from sltdino.exporting.formats import export
 from sltdino.pretraining import resume
 
@@ -97,9 +97,18 @@ def test_a_collapsed_run_has_no_best_checkpoint_and_export_says_so(train: Any, r
     assert summary.best is None
     assert not (summary.run_dir / "checkpoint_best.pt").exists()
     assert [entry["name"] for entry in read_artifacts(summary.run_dir)] == ["checkpoint_last"]
-    with pytest.raises(MissingInputError, match="no epoch has finished without collapse"):
+    with pytest.raises(MissingInputError, match="because no epoch has finished without collapse;"):
         export(summary.run_dir, format="slt", out=tmp_path / "b.pt", which="best")
     assert not (tmp_path / "b.pt").exists()
+
+
+def test_a_run_stopped_in_its_first_epoch_has_no_best_checkpoint_and_is_not_called_collapsed(
+    train: Any, recorder: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(StoppedError):
+        train(reporter=recorder(stop_at=2))
+    with pytest.raises(MissingInputError, match="because no epoch has finished; look at"):
+        export(tmp_path / "run", format="slt", out=tmp_path / "b.pt", which="best")
 
 
 def test_a_collapsed_epoch_is_not_best_by_accuracy_either(train: Any, val: str, knn: list[float]) -> None:

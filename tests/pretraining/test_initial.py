@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 import signal
 from functools import partial
 from pathlib import Path
@@ -200,3 +201,20 @@ def test_what_names_no_file_of_weights_is_refused_before_anything_is_written(
 
 def test_a_random_start_is_recorded_as_no_weights(train: Any) -> None:
     assert "initial_weights" not in read_params(train(init_from="none").run_dir)
+
+
+def test_a_file_whose_name_looks_like_a_source_is_named_with_a_dot_before_it(
+    train: Any, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(weights, "mine::a.pth")
+    for number, spelling in enumerate(("./mine::a.pth", "file::mine::a.pth", str(tmp_path / "mine::a.pth"))):
+        run = train(f"run{number}", init_from=spelling, epochs=1, **FOLLOW).run_dir
+        assert read_params(run)["initial_weights"]["path"] == str(tmp_path / "mine::a.pth")
+    with pytest.raises(SettingsError, match=r"to load the file of that name, write file::mine::a\.pth"):
+        train("other", init_from="mine::a.pth", epochs=1, **FOLLOW)
+
+
+def test_a_file_of_settings_may_name_such_a_file_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text('train_dir = "crops"\ninit_from = "./mine::a.pth"\n')
+    assert load_settings("hands", files=[tmp_path / "run.toml"]).settings.init_from == str(tmp_path / "mine::a.pth")

@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -478,3 +479,33 @@ def test_the_facts_are_strict_json_with_everything_of_the_page(look: Look) -> No
 def test_errors_are_facts_with_code_and_exit_code(look: Look) -> None:
     [error] = facts(look(batch_size=64))["errors"]
     assert (error["code"], error["exit_code"]) == ("E-DATA", 65)
+
+
+def test_files_of_others_in_the_run_folder_are_warned_of_as_the_run_does(
+    look: Look, train: Any, recorder: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "run" / "thesis").mkdir(parents=True)
+    (tmp_path / "run" / "a.txt").write_text("mine")
+    [said] = [advice.text for advice in look().advice if advice.topic == "folder"]
+    assert "folder" not in {advice.topic for advice in look("alone").advice}
+    reporter = recorder()
+    train(epochs=1, reporter=reporter)
+    assert f"warning: {said}" in reporter.said
+    again = look(overwrite=True).advice
+    assert [advice.text for advice in again if advice.topic == "folder"] == [said]
+
+
+def test_what_trackers_write_is_listed(look: Look, tmp_path: Path, train: Any) -> None:
+    assert "tensorboard" not in {path.name for path, *_ in look().forecast.files}  # type: ignore[union-attr]
+    result = look(track=["tensorboard"])
+    assert result.forecast is not None
+    [most] = [file.num_bytes for file in result.forecast.files if file.path.name == "tensorboard"]
+    run = train(track=["tensorboard"]).run_dir
+    assert sum(file.stat().st_size for file in (run / "tensorboard").iterdir()) <= most
+
+
+def test_a_tracker_whose_package_is_missing_is_an_error_of_the_dry_run(
+    look: Look, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    assert "--track wandb: wandb is not installed" in str(look(track="wandb").errors[0])
