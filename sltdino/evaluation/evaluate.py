@@ -146,7 +146,7 @@ def evaluate_backbone(
         protocol=_protocol(data, options, pixels, shots),
         results=found.scores,
         gains=found.gains,
-        confusion=Confusion(found.scores[0].method.title, tuple(map(tuple, found.confusion_CC.tolist()))),
+        confusion=Confusion(f"{options.k[0]}-NN", tuple(map(tuple, found.confusion_CC.tolist()))),
         per_class=class_scores(found.confusion_CC),
         notes=(*notes, *found.notes),
         bad_images=(*train.bad, *val.bad),
@@ -213,12 +213,12 @@ def _groups(data: LabelledImages, options: EvaluateOptions) -> Groups | None:
 
 def _protocol(data: LabelledImages, options: EvaluateOptions, pixels: Pixels, shots: Sequence[int]) -> str:
     token = {"cls": "CLS token", "mean": "mean of the patch tokens", "both": "CLS token and mean of the patch tokens"}
-    few = f"{', '.join(map(str, shots))} images a class (mean of {DRAWS} draws, as many neighbours)"
+    few = f"few-shot k-NN with {', '.join(map(str, shots))} labelled images of each class (mean of {DRAWS} draws)"
     unit = f"{data.val.num_groups} groups" if data.val.num_groups > 1 else f"{len(data.val.paths):,} images"
     sides = f"{len(data.val.paths):,} validation images against {len(data.train.paths):,} training images"
     return "; ".join((
         f"{sides} at {pixels.size} px, {token[options.tokens]}",
-        f"weighted {', '.join(map(str, options.k))}-NN (cosine, temperature {options.temp:g})",
+        f"weighted {', '.join(f'{k}-NN' for k in options.k)} (cosine, temperature {options.temp:g})",
         f"linear probe on standardised features ({options.solver}; L2 chosen on a fifth of the training "
         f"{'groups' if data.train.num_groups > 1 else 'images'})",
         *([few] if shots else []),

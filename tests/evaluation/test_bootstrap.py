@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from sltdino.evaluation import bootstrap as module
 from sltdino.evaluation.bootstrap import bootstrap, interval
 
 Right = NDArray[np.bool_]
@@ -21,7 +22,8 @@ def test_drawing_images_gives_the_quantiles_of_the_binomial_distribution() -> No
     np.testing.assert_allclose(accuracy_interval(right), expected, atol=0.008)
 
 
-def test_95_of_100_intervals_hold_the_truth() -> None:
+def test_95_of_100_intervals_hold_the_truth(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "REPLICATES", 400)
     rng, held = np.random.default_rng(2), 0
     for _ in range(200):
         low, high = accuracy_interval(rng.random((1, 150)) < 0.8)
@@ -29,7 +31,8 @@ def test_95_of_100_intervals_hold_the_truth() -> None:
     assert 0.90 <= held / 200 <= 0.98
 
 
-def test_groups_whose_images_agree_count_as_one_image_each() -> None:
+def test_groups_whose_images_agree_count_as_one_image_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "REPLICATES", 400)
     rng, by_group, by_image = np.random.default_rng(3), 0, 0
     groups_N = np.repeat(np.arange(40), 10)
     for _ in range(50):

@@ -13,11 +13,18 @@ from PIL import Image
 import sltdino
 from sltdino.core.run_files import read_evaluations, read_metrics
 from sltdino.errors import CheckpointError, MissingInputError, SettingsError
+from sltdino.evaluation import bootstrap
 from sltdino.evaluation.evaluate import EvaluateOptions
 from sltdino.pretraining.evaluate import EvaluateReport
 
 LABELS = {"round": 0, "flat": 90, "tall": 180}
 OPTIONS = EvaluateOptions(k=(20, 5), shots=(1, 4), device="cpu")
+
+
+@pytest.fixture(autouse=True)
+def few_replicates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Intervals are seen elsewhere; here they only take time."""
+    monkeypatch.setattr(bootstrap, "REPLICATES", 100)
 
 
 def paint(folder: Path, count: int, *, seed: int) -> Path:
@@ -156,7 +163,8 @@ def test_weights_of_no_run_are_compared_with_random_ones_and_kept_nowhere(traine
     report = sltdino.evaluate(tmp_path / "slt.pt", **folders, options=OPTIONS)
     assert report.record["untrained"] == "random weights in the same architecture"
     assert (report.kept, report.record["checkpoint"]) == ((), None)
-    of_run = accuracy(sltdino.evaluate(shutil.copytree(trained / "run", tmp_path / "run"), options=OPTIONS), "trained", "knn", 20)  # fmt: skip  # noqa: E501
+    run = shutil.copytree(trained / "run", tmp_path / "run")
+    of_run = accuracy(sltdino.evaluate(run, options=OPTIONS), "trained", "knn", 20)
     assert accuracy(report, "trained", "knn", 20) == pytest.approx(of_run)
 
 
