@@ -49,8 +49,8 @@ def summarize(run: Path) -> dict[str, Any]:
     findings: tuple[Finding, ...] = ()
     for record in history:
         context = str(record.get("context"))
-        if context == "train_step" and watch is not None:
-            findings = watch.feed(record.get("step", 0), record)
+        if context == "train_step" and watch is not None and isinstance(step := record.get("step"), int):
+            findings = watch.feed(step, record)
         latest[context] = record
         if context == "train_epoch" and record.get("loss") is not None:
             losses.append(record["loss"])
