@@ -3,7 +3,7 @@
 import math
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,14 @@ from sltdino.core.run_files import (
 from sltdino.core.settings_schema import printable
 from sltdino.data.scanner import EXTENSIONS
 from sltdino.errors import MissingInputError, RunFolderError
-from sltdino.training.health import Health, judge
+from sltdino.training.health import COLLAPSES, HEALTHY, Finding, watch_of
 
 _CURVE_WIDTH = 40
 _LOOKED_THROUGH = 1000  # files of a folder that is no run
+_OBSERVED = (
+    "loss_gap", "target_entropy", "assignment_entropy", "assignment_kl", "feature_spread", "cosine_to_mean",
+    "prototypes_used",
+)  # fmt: skip
 _BLOCKS = "▁▂▃▄▅▆▇█"
 
 
@@ -41,12 +45,16 @@ def summarize(run: Path) -> dict[str, Any]:
     losses: list[float] = []
     evaluations: list[dict[str, Any]] = []
     collapsed_epochs = 0
+    watch = watch_of(params)
+    findings: tuple[Finding, ...] = ()
     for record in history:
         context = str(record.get("context"))
+        if context == "train_step" and watch is not None:
+            findings = watch.feed(record.get("step", 0), record)
         latest[context] = record
         if context == "train_epoch" and record.get("loss") is not None:
             losses.append(record["loss"])
-            collapsed_epochs += record.get("health") not in ("healthy", None)  # the old scripts did not watch
+            collapsed_epochs += record.get("health") in COLLAPSES
         elif context == "eval":
             evaluations.append({key: record.get(key) for key in ("epoch", "step", "knn", "knn_pixels")})
     return {
@@ -57,7 +65,7 @@ def summarize(run: Path) -> dict[str, Any]:
         "speed": _speed(latest.get("train_step", {}), status),
         "loss": {"epochs": losses, "last_step": latest.get("train_step", {}).get("loss")},
         "knn": {"start": _start_name(params), **_knn(evaluations, latest.get("eval", {}))},
-        "health": {**_health(params, latest.get("train_step", {})), "collapsed_epochs": collapsed_epochs},
+        "health": {**_health(findings, latest.get("train_step", {})), "collapsed_epochs": collapsed_epochs},
         "best": latest.get("train_best"),
         "bad_images": status.get("bad_images", 0),
         "unreadable_records": history.unreadable,
@@ -91,7 +99,7 @@ def render(summary: Mapping[str, Any]) -> str:
         ("how fast", _speed_text(speed)),
         ("loss", _loss_text(summary["loss"], what["num_prototypes"])),
         ("how good", _knn_text(summary["knn"])),
-        ("health", ": ".join(filter(None, (summary["health"]["verdict"], summary["health"]["remedy"])))),
+        ("health", ": ".join(filter(None, (summary["health"][key] for key in ("verdict", "text", "remedy"))))),
         ("best", _best_text(summary)),
     ]  # fmt: skip
     if summary["bad_images"]:
@@ -174,13 +182,13 @@ def _knn(evaluations: list[dict[str, Any]], last: Mapping[str, Any]) -> dict[str
     }
 
 
-def _health(params: Mapping[str, Any], step: Mapping[str, Any]) -> dict[str, Any]:
-    num_prototypes = _num_prototypes(params)
-    if num_prototypes is None or any(step.get(field) is None for field in Health._fields):
-        return {"verdict": "not measured yet", "collapsed": False, "remedy": ""}
-    health = Health(**{field: step[field] for field in Health._fields})
-    verdict = judge(health, num_prototypes=num_prototypes)
-    return {"verdict": verdict.name, "collapsed": verdict.collapsed, "remedy": verdict.remedy, **health._asdict()}
+def _health(findings: Sequence[Finding], step: Mapping[str, Any]) -> dict[str, Any]:
+    if step.get("health") is None:  # the old scripts did not watch
+        return {"verdict": "not measured yet", "collapsed": False, "text": "", "remedy": "", "findings": []}
+    worst = findings[0] if findings else Finding(HEALTHY, False, 0, "", "")
+    seen = {field: step[field] for field in _OBSERVED if field in step}
+    found = {"verdict": worst.name, "collapsed": worst.collapsed, "text": worst.text, "remedy": worst.remedy}
+    return {**found, "findings": [finding._asdict() for finding in findings], **seen}
 
 
 def _files(run: Path) -> list[dict[str, Any]]:
