@@ -1,5 +1,6 @@
 """`sltdino inspect RUN`, `inspect FILE`, and several of them side by side."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,10 +45,10 @@ def _described(source: Path) -> tuple[dict[str, Any], str]:
     if not source.exists():
         raise MissingInputError(not_there(source))
     if _is_run(source):
-        from sltdino.report import summary
+        from sltdino.report import plots, run_page, summary
 
         content = summary.summarize(source)
-        return content, summary.render(content)
+        return content, run_page.render(content, plots.glyphs_for(getattr(sys.stdout, "encoding", None)))
 
     from sltdino.report import weights
 
@@ -66,7 +67,8 @@ def _compared(sources: list[Path]) -> tuple[dict[str, Any], str]:
 
 def _is_run(source: Path) -> bool:
     """Whether a folder is a run's, or is to be called one that is none."""
-    from sltdino.core.foreign_weights import WEIGHTS_OF_FOLDER
+    if not source.is_dir() or (source / PARAMS).exists():
+        return source.is_dir()
+    from sltdino.core.foreign_weights import WEIGHTS_OF_FOLDER  # which needs torch: a run's page does not
 
-    holds_weights = any((source / name).is_file() for name in ("config.json", *WEIGHTS_OF_FOLDER))
-    return source.is_dir() and ((source / PARAMS).exists() or not holds_weights)
+    return not any((source / name).is_file() for name in ("config.json", *WEIGHTS_OF_FOLDER))
