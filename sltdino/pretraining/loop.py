@@ -9,12 +9,11 @@ from sltdino.core.machine import MOST_WORKERS, usable_cores
 from sltdino.core.run_dir import RunDir
 from sltdino.core.run_files import read_bad_images
 from sltdino.core.settings import PretrainSettings
-from sltdino.core.settings_base import known
 from sltdino.core.signals import StopRequest
 from sltdino.data.batches import LoadedBatch
 from sltdino.data.loader import build_loader
 from sltdino.errors import StoppedError
-from sltdino.pretraining.initial import start_name
+from sltdino.pretraining.evaluator import Evaluator
 from sltdino.pretraining.progress import Reporter
 from sltdino.pretraining.sample import NAMED, too_many_bad
 from sltdino.pretraining.session import Session
@@ -38,11 +37,12 @@ class Loop:
         self.progress: dict[str, Any] = {
             "epoch": 0, "step_in_epoch": 0, "global_step": 0, "total_steps": self.plan.total_steps,
             "epoch_loss_sum": 0.0, "best": None, "best_loss": None, "collapsed_epochs": 0, "seconds": 0.0,
-            "knn_untrained": None, "knn_pixels": None, "knn": None, "changed_at": 0,
+            "changed_at": 0, **Evaluator.PROGRESS,
         }  # fmt: skip
         self.watch = RunWatch(
             session.settings, run, reporter, device=session.world.device, first_step=session.trainer.steps_done
         )
+        self.evaluator = Evaluator(session, run, reporter, self.progress, on_bad=self._record_bad)
         self._bad_training = [
             (str(record.get("path")), str(record.get("reason")))
             for record in read_bad_images(run.path)
@@ -59,7 +59,7 @@ class Loop:
             CollapsedError: nothing was learned for long; the run was saved.
             DivergedError, DataError, ResourceError, StorageError: the last checkpoint stands.
         """
-        self._evaluate_start()
+        self.evaluator.start()
         settings, first = self.settings.dataset, self.trainer.steps_done
         loader = build_loader(
             self.session.batches,
@@ -109,14 +109,14 @@ class Loop:
 
     def _count_bad(self, loaded: LoadedBatch) -> None:
         for path, reason in loaded.bad:
-            self._record_bad(path, reason, use="training")
+            self._record_bad(path, reason, "training")
         num_bad, num_images = len(self._bad_training), len(self.session.images)
         allowed = self.settings.dataset.max_bad_fraction
         if loaded.bad and num_bad > allowed * num_images:
             then = f"those found so far are listed in {self.run.path / 'bad_images.jsonl'}"
             raise too_many_bad(self._bad_training, num_images=num_images, allowed=allowed, then=then)
 
-    def _record_bad(self, path: str, reason: str, *, use: str) -> None:
+    def _record_bad(self, path: str, reason: str, use: str) -> None:
         if self.run.record_bad_image(path, reason, use=use):
             count = self.run.num_bad_images
             tell = self.reporter.warn if count <= NAMED else self.reporter.detail
@@ -166,53 +166,11 @@ class Loop:
             self.progress["collapsed_epochs"] += 1
         elif self.progress["best_loss"] is None or loss < self.progress["best_loss"]:
             self.progress["best_loss"] = loss
-        found = self._evaluate(epoch, step) if self._is_evaluated(epoch) else None
-        is_best = self._is_best(epoch, loss, found, collapsed=is_collapsed)
+        knn = self.evaluator.evaluate(epoch, step) if self.evaluator.is_due(epoch) else None
+        is_best = self.evaluator.is_best(epoch, loss, knn, collapsed=is_collapsed)
         if is_best:
             self.run.log(step, {"loss": loss, "epoch": epoch, **self.progress["best"]}, context="train_best")
         self._save(best=is_best, loss=loss)
-
-    def _is_evaluated(self, epoch: int) -> bool:
-        every = known(self.settings.evaluation.eval_every)
-        return self.session.probe is not None and (epoch % every == 0 or epoch == self.settings.epochs)
-
-    def _is_best(self, epoch: int, loss: float, knn: float | None, *, collapsed: bool) -> bool:
-        """Best by k-NN where there are validation images, else by the epoch's loss; never a collapsed epoch."""
-        if collapsed or (self.session.probe is not None and knn is None):
-            return False
-        best = self.progress["best"]
-        metric, value = ("loss", loss) if knn is None else ("knn", knn)
-        comparable = best is not None and best["metric"] == metric  # --val-dir may come with a resume
-        better = not comparable or (value > best["value"] if metric == "knn" else value < best["value"])
-        if better:
-            self.progress["best"] = {"metric": metric, "value": value, "epoch": epoch}
-        return better
-
-    def _evaluate_start(self) -> None:
-        """What every later number is compared with: the network as it starts, and raw pixels."""
-        if self.session.probe is None:
-            return
-        if self.progress["knn_pixels"] is None:
-            self.progress["knn_pixels"] = self.session.probe.pixel_accuracy()
-        if self.trainer.steps_done == 0:
-            self.progress["knn_untrained"] = self._evaluate(0, 0)
-
-    def _evaluate(self, epoch: int, step: int) -> float:
-        probe = self.session.probe
-        assert probe is not None
-        accuracy = probe.accuracy(self.trainer.model.teacher.backbone, self.session.world.device)
-        held_out = {str(path) for path in probe.queries.paths}
-        for path, reason in self.session.probe_bad_images:
-            self._record_bad(path, reason, use="validation" if path in held_out else "training")
-        self.session.probe_bad_images.clear()
-        self.progress["knn"] = accuracy
-        untrained, pixels = self.progress["knn_untrained"], self.progress["knn_pixels"]
-        metrics = {"epoch": epoch, "knn": accuracy, "knn_pixels": pixels, "protocol": probe.protocol}
-        self.run.log(step, metrics, context="eval")
-        start = start_name(self.settings)
-        baseline = start if untrained is None else f"{start} {untrained:.1%}"
-        self.reporter.say(f"epoch {epoch}: k-NN {accuracy:.1%} ({baseline}, raw pixels {pixels:.1%})")
-        return accuracy
 
     def _save(self, *, best: bool, loss: float | None = None) -> None:
         state = {

@@ -223,6 +223,7 @@ def _announce(session: Session, run: RunDir, reporter: Reporter, origins: Mappin
         f"{settings.head.out_dim} prototypes, {plan.total_steps:,} steps of {plan.images_per_step} images "
         f"on {session.world.device}; {run.path}"
     )
+    reporter.say(f"evaluation {session.probes.plan}")
     values = flatten(settings.model_dump())
     for key, origin in origins.items():
         if origin.startswith("auto: "):
