@@ -1,13 +1,12 @@
 """The page that `sltdino inspect RUN` prints: the facts of a run in 80 columns, the verdict first."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from sltdino.core.settings_schema import printable
-from sltdino.report.curves import Curve
+from sltdino.report.curves import Curve, number
 from sltdino.report.page import TITLE_WIDTH, WIDTH, duration, percent, row
 from sltdino.report.plots import Glyphs, bar, chart, sparkline
 
@@ -33,6 +32,7 @@ def render(facts: Mapping[str, Any], glyphs: Glyphs) -> str:
     lines += _loss(facts["loss"], what["num_prototypes"], glyphs)
     lines += _accuracy(facts["knn"], glyphs)
     lines += _label_free(facts["label_free"], glyphs)
+    lines += _evaluated(facts["evaluations"])
     lines += _health(facts["health"])
     lines += row("best", _best(facts))
     lines += _resumes(facts["resumes"])
@@ -121,6 +121,28 @@ def _accuracy(knn: Mapping[str, Any], glyphs: Glyphs) -> list[str]:
     return lines + row("", knn["protocol"])
 
 
+def _evaluated(evaluations: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The newest stored evaluation, a line for each method."""
+    if not evaluations:
+        return []
+    newest, others = evaluations[-1], len(evaluations) - 1
+    step = "" if newest["step"] is None else f" at step {newest['step']:,}"
+    text = f"{newest['checkpoint'] or 'weights'}{step}: {newest['val_images']:,} images of {newest['labels']} labels"
+    lines = row("evaluated", text + (f"; {others} older in evaluations/" if others else ""))
+    for method in newest["methods"]:
+        shown = f"{method['method']:<13}"
+        if "trained" in method:
+            shown += f" {method['trained']:.1%}{_interval(method['interval'])}"
+        parts = [f"{name} {method[name]:.1%}" for name in ("untrained", "raw pixels") if name in method]
+        lines.append(f"{'':{TITLE_WIDTH}}{shown}" + (f"; {', '.join(parts)}" if parts else ""))
+    return lines
+
+
+def _interval(ends: Any) -> str:
+    known = [end for end in map(number, ends) if end is not None] if isinstance(ends, list | tuple) else []
+    return f" ({known[0]:.1%} to {known[1]:.1%})" if len(known) == 2 else ""
+
+
 def _label_free(measures: Mapping[str, Any], glyphs: Glyphs) -> list[str]:
     lines: list[str] = []
     for name, values in measures.items():
@@ -143,10 +165,10 @@ def _health(health: Mapping[str, Any]) -> list[str]:
         if finding["remedy"]:
             lines += row("", f"-> {finding['remedy']}")
     past = health["past"][-_EPISODES:]
-    for number, episode in enumerate(past):
+    for place, episode in enumerate(past):
         told = f"{episode['name']} at step {episode['since_step']:,}, gone by {episode['until_step']:,}"
         before = health["num_past"] - len(past)
-        lines += row("" if number else "past", told + (f" ({before:,} more before)" if before and not number else ""))
+        lines += row("" if place else "past", told + (f" ({before:,} more before)" if before and not place else ""))
     return lines
 
 
@@ -159,8 +181,8 @@ def _best(facts: Mapping[str, Any]) -> str:
     if best is None:
         return "none: k-NN was not measured yet after an epoch without collapse"
     name, value = ("k-NN", best.get("value")) if best.get("metric") == "knn" else ("loss", best.get("loss"))
-    is_number = isinstance(value, int | float) and math.isfinite(value)
-    shown = f", {name} {value:.1%}" if is_number and name == "k-NN" else f", {name} {value:.3f}" if is_number else ""
+    known = number(value)
+    shown = "" if known is None else f", k-NN {known:.1%}" if name == "k-NN" else f", loss {known:.3f}"
     return f"epoch {best.get('epoch')} (step {best['step']:,}){shown}"
 
 

@@ -3,7 +3,7 @@
 import math
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,19 +16,19 @@ from sltdino.core.run_files import (
     PARAMS,
     has_checkpoint,
     read_artifacts,
+    read_evaluations,
     read_names,
     read_params,
     read_status,
 )
 from sltdino.data.scanner import EXTENSIONS
 from sltdino.errors import MissingInputError, RunFolderError
+from sltdino.report import measured
 from sltdino.report.curves import number
 from sltdino.report.digest import Digest
 from sltdino.report.verdict import judge_run
 from sltdino.training.health import HEALTHY, Finding
 
-LABEL_FREE = ("rankme", "feature_std", "alignment", "uniformity", "clip_retrieval")
-"""What `eval` records say of features without labels."""
 _LOOKED_THROUGH = 1000  # files of a folder that is no run
 _OBSERVED = (
     "loss_gap", "target_entropy", "assignment_entropy", "assignment_kl", "feature_spread", "cosine_to_mean",
@@ -74,9 +74,9 @@ class RunReader:
             "progress": _progress(params, digest, status),
             "speed": _speed(digest, state["state"]),
             "loss": _loss(params, digest),
-            "knn": {"start": _start_name(params), **_knn(digest.evaluations)},
-            "label_free": _label_free(digest.evaluations),
-            "evaluations": [],
+            "knn": {"start": _start_name(params), **measured.accuracies(digest.evaluations)},
+            "label_free": measured.label_free(digest.evaluations),
+            "evaluations": list(map(measured.stored, read_evaluations(run))),
             "health": {**_health(digest), "collapsed_epochs": digest.collapsed_epochs},
             "best": digest.best,
             "resumes": digest.resumes,
@@ -189,25 +189,6 @@ def _loss(params: Mapping[str, Any], digest: Digest) -> dict[str, Any]:
         "log_k": None if prototypes is None or prototypes < 2 else math.log(prototypes),
         "curve": digest.curve("loss").as_json(),
     }
-
-
-def _knn(evaluations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    rows = [(row, knn) for row in evaluations if (knn := number(row.get("knn"))) is not None]
-    first, last = (rows[0][0], rows[-1][0]) if rows else ({}, {})
-    return {
-        "untrained": number(first.get("knn")) if first.get("epoch") == 0 else None,
-        "raw_pixels": number(first.get("knn_pixels")),
-        "last": number(last.get("knn")),
-        "best": max((knn for row, knn in rows if row.get("epoch")), default=None),
-        "protocol": str(last.get("protocol", "")),
-        "steps": [row["step"] for row, _ in rows],
-        "curve": [knn for _, knn in rows],
-    }
-
-
-def _label_free(evaluations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    found = {name: [x for row in evaluations if (x := number(row.get(name))) is not None] for name in LABEL_FREE}
-    return {name: {"start": x[0], "last": x[-1], "curve": x} for name, x in found.items() if x}
 
 
 def _health(digest: Digest) -> dict[str, Any]:

@@ -26,10 +26,10 @@ class Judged(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """The accuracies that a verdict compares; each None where it was not measured."""
+    """The accuracies that a verdict compares; None where it was not measured."""
 
     name: str
-    trained: float | None
+    trained: float
     untrained: float | None
     raw_pixels: float | None
     best: float | None
@@ -66,18 +66,21 @@ def _graded(facts: Mapping[str, Any]) -> Judged:
 
 
 def _measured(facts: Mapping[str, Any]) -> Measured | None:
-    """Accuracies of the newest evaluation that was stored, else k-NN along the way; None without either."""
+    """k-NN along the way; without it the first method of the newest stored evaluation; None without either."""
     knn = facts["knn"]
-    if knn["last"] is None or (len(knn["curve"]) < 2 and knn["untrained"] is not None):
+    if knn["last"] is not None and (knn["untrained"] is None or len(knn["curve"]) > 1):
+        return Measured("k-NN", knn["last"], knn["untrained"], knn["raw_pixels"], knn["best"])
+    methods = facts["evaluations"][-1]["methods"] if facts["evaluations"] else []
+    if not methods or "trained" not in methods[0]:
         return None
-    return Measured("k-NN", knn["last"], knn["untrained"], knn["raw_pixels"], knn["best"])
+    first = methods[0]
+    return Measured(first["method"], first["trained"], first.get("untrained"), first.get("raw pixels"), None)
 
 
 def _by_accuracy(facts: Mapping[str, Any], measured: Measured) -> Judged:
     run, is_going_on = shlex.quote(facts["run"]), facts["state"] == "running"
     name, trained, start, pixels = measured.name, measured.trained, measured.untrained, measured.raw_pixels
     start_name = "initial weights" if facts["knn"]["start"] == "initial weights" else "untrained network"
-    assert trained is not None
     best = max(trained, measured.best or 0.0)
     said = f"{name} {best:.1%}"
     if start is not None and best < start + _SAME:
