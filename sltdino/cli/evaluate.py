@@ -13,7 +13,7 @@ from sltdino.cli.results import print_json
 from sltdino.core.machine import MOST_WORKERS, usable_cores
 from sltdino.core.missing import not_there
 from sltdino.core.settings_schema import printable
-from sltdino.errors import SettingsError
+from sltdino.errors import MissingInputError
 
 _SHOWN_BAD = 20
 
@@ -92,7 +92,7 @@ def evaluate(
     replaces them.
     """
     if not backbone.exists():
-        raise SettingsError(f"BACKBONE: {not_there(backbone)}")
+        raise MissingInputError(not_there(backbone))
 
     from sltdino.evaluation.evaluate import DEFAULTS, EvaluateOptions
     from sltdino.pretraining.evaluate import evaluate as evaluate_source

@@ -10,7 +10,6 @@ from sltdino.core.rng import generator
 REPLICATES = 2000
 """Data sets drawn: the ends of a 95 % interval are then steady to about a tenth of its width."""
 LEVEL = 0.95
-_MOST_WEIGHTS = 1 << 22  # held at once
 
 Interval = tuple[float, float]
 Reals = NDArray[np.float64]
@@ -37,28 +36,18 @@ def bootstrap(
         labels_N: class numbers, 0-based.
         groups_N: group numbers, 0-based and without gaps.
     """
-    experiments, num_groups, num_classes = len(right_EN), int(groups_N.max()) + 1, int(labels_N.max()) + 1
-    cells_N = groups_N * num_classes + labels_N
-    size = num_groups * num_classes
-    shape = (num_groups, num_classes)
-    counts_GC = np.bincount(cells_N, minlength=size).reshape(shape).astype(np.float64)
-    right_EGC = [np.bincount(cells_N, weights=row, minlength=size).reshape(shape) for row in right_EN]
-    rng = generator(seed, "bootstrap")
-    accuracy, balanced = list[Reals](), list[Reals]()
-    at_once = max(1, min(REPLICATES, _MOST_WEIGHTS // num_groups))
-    for start in range(0, REPLICATES, at_once):
-        number = min(at_once, REPLICATES - start)
-        weights_RG = _draws(rng, num_groups, number)
-        weights_RE = _draws(generator(seed, "experiments", start), experiments, number) / experiments
-        counts_RC = weights_RG @ counts_GC
-        right_RC = np.zeros_like(counts_RC)
-        for e in range(experiments):
-            right_RC += weights_RE[:, e, None] * (weights_RG @ right_EGC[e])
-        accuracy.append(right_RC.sum(axis=1) / counts_RC.sum(axis=1))
-        # a class that was not drawn has no recall, and counts for nothing
-        recall_RC = np.divide(right_RC, counts_RC, out=np.zeros_like(counts_RC), where=counts_RC > 0)
-        balanced.append(recall_RC.sum(axis=1) / (counts_RC > 0).sum(axis=1))
-    return Replicates(np.concatenate(accuracy), np.concatenate(balanced))
+    draw, draw_experiments = generator(seed, "bootstrap"), generator(seed, "experiments")
+    num_groups, num_classes = int(groups_N.max()) + 1, int(labels_N.max()) + 1
+    accuracy_R, balanced_R = np.empty(REPLICATES), np.empty(REPLICATES)
+    for r in range(REPLICATES):
+        weights_N = _drawn(draw, num_groups)[groups_N]
+        right_N = _drawn(draw_experiments, len(right_EN)) / len(right_EN) @ right_EN
+        counts_C = np.bincount(labels_N, weights_N, minlength=num_classes)
+        right_C = np.bincount(labels_N, weights_N * right_N, minlength=num_classes)
+        accuracy_R[r] = right_C.sum() / counts_C.sum()
+        seen_C = counts_C > 0  # a class that was not drawn has no recall, and counts for nothing
+        balanced_R[r] = (right_C[seen_C] / counts_C[seen_C]).mean()
+    return Replicates(accuracy_R, balanced_R)
 
 
 def interval(values_R: Reals) -> Interval:
@@ -67,7 +56,6 @@ def interval(values_R: Reals) -> Interval:
     return float(low), float(high)
 
 
-def _draws(rng: np.random.Generator, number: int, replicates: int) -> Reals:
-    """How often each of `number` things is drawn in `number` draws: `[replicates, number]`."""
-    drawn = rng.integers(number, size=(replicates, number)) + number * np.arange(replicates)[:, None]
-    return np.bincount(drawn.ravel(), minlength=replicates * number).reshape(replicates, number).astype(np.float64)
+def _drawn(rng: np.random.Generator, number: int) -> Reals:
+    """How often each of `number` things is drawn in `number` draws."""
+    return np.bincount(rng.integers(number, size=number), minlength=number).astype(np.float64)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from sltdino.core.rng import generator
+from sltdino.data.frame_names import frame_name
 from sltdino.data.image_folder import ImageFolder
-from sltdino.evaluation.clips import frame_of
 
 MAX_CLIPS, FRAMES = 100, 5
 MIN_GAP = 10
@@ -56,8 +56,8 @@ def sample_clips(images: ImageFolder) -> ClipSample:
 
 def _clip(images: ImageFolder, index: int) -> tuple[str, str] | None:
     folder, name = os.path.split(images.path(index))
-    frame = frame_of(name)
-    return None if frame is None else (folder, frame.clip)
+    clip = frame_name(name).clip
+    return (folder, clip) if clip else None
 
 
 def _frames(images: ImageFolder, index: int, clip: tuple[str, str]) -> list[tuple[int, int]]:
@@ -67,12 +67,7 @@ def _frames(images: ImageFolder, index: int, clip: tuple[str, str]) -> list[tupl
         start -= 1
     while end < min(len(images), index + _MAX_LENGTH) and _clip(images, end) == clip:
         end += 1
-    found = []
-    for place in range(start, end):
-        frame = frame_of(images.path(place).name)
-        assert frame is not None
-        found.append((frame.number, place))
-    return sorted(found)
+    return sorted((frame_name(images.path(place).name).number, place) for place in range(start, end))
 
 
 def _spread(frames: list[tuple[int, int]]) -> list[int]:

@@ -146,7 +146,7 @@ def evaluate_backbone(
         protocol=_protocol(data, options, pixels, shots),
         results=found.scores,
         gains=found.gains,
-        confusion=Confusion(found.scores[0].method.title, tuple(map(tuple, found.confusion_CC.tolist()))),
+        confusion=Confusion(f"{options.k[0]}-NN", tuple(map(tuple, found.confusion_CC.tolist()))),
         per_class=class_scores(found.confusion_CC),
         notes=(*notes, *found.notes),
         bad_images=(*train.bad, *val.bad),

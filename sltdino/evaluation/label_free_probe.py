@@ -21,8 +21,12 @@ from sltdino.evaluation.features import Pixels, raw_pixels
 from sltdino.evaluation.label_free import alignment, clip_retrieval, feature_std, rankme, uniformity
 from sltdino.models.vit import VisionTransformer
 
-MAX_IMAGES, MAX_PAIRS = 2_000, 500
-"""Images that a probe looks at whole and in two views, at most. Ranks of features as wide as ViT-B's need the first."""
+MIN_IMAGES, MAX_IMAGES = 500, 2_000
+"""Images that a probe looks at whole, at most; between them, so many for each of the features' directions:"""
+IMAGES_A_DIRECTION = 4
+"""Fewer bound the rank that can be found: of 128 even directions, 500 images show 124 and 128 images 103."""
+MAX_PAIRS = 250
+"""Images looked at in two views."""
 _BATCH = 128  # images that go through the network together
 
 _Embed = Callable[[Tensor], Tensor]
@@ -41,6 +45,7 @@ class LabelFreeProbe:
     """Measures of a backbone's CLS features on a fixed sample, the same one whatever the run's seed.
 
     Args:
+        width: of the features; wide ones take more images.
         augmentation: the run's own; its global crops are the two views of an image, cut and coloured alike every time.
         use: what the images are for.
         on_bad: called with the path and reason of an image that cannot be read, at every evaluation that leaves it out.
@@ -51,12 +56,14 @@ class LabelFreeProbe:
         images: ImageFolder,
         augmentation: AugmentationSettings,
         *,
+        width: int,
         use: Literal["training", "validation"],
         on_bad: Callable[[Path, str], None],
     ) -> None:
         self.augmentation, self.use, self.on_bad = augmentation, use, on_bad
         self.pixels = Pixels(augmentation.image_size, augmentation.mean, augmentation.std)
-        chosen = generator(0, "label-free").permutation(len(images))[:MAX_IMAGES].tolist()
+        most = min(MAX_IMAGES, max(MIN_IMAGES, IMAGES_A_DIRECTION * width))
+        chosen = generator(0, "label-free").permutation(len(images))[:most].tolist()
         self.paths = tuple(images.path(index) for index in chosen)
         self.num_pairs = min(MAX_PAIRS, len(chosen))
         self.clips: ClipSample = sample_clips(images)
@@ -64,7 +71,12 @@ class LabelFreeProbe:
     @property
     def num_inputs(self) -> int:
         """Images that go through the network at every evaluation; each view counts."""
-        return len(self.paths) + 2 * self.num_pairs + len(self.clips.paths)
+        return self.num_images + 2 * self.num_pairs
+
+    @property
+    def num_images(self) -> int:
+        """Images that are decoded at every evaluation."""
+        return len(self.paths) + len(self.clips.paths)
 
     @property
     def sample(self) -> str:

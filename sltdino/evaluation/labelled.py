@@ -66,8 +66,8 @@ def labelled_images(train_dirs: Sequence[Path], val_dirs: Sequence[Path], *, gro
     pattern = group_pattern(group_regex) if group_regex else None
     train_images, val_images = scan(train_dirs), scan(val_dirs)
     notes = [*train_images.warnings, *val_images.warnings]
-    labels = _labels(val_images, "--val-dir")
-    if not set(labels) & set(_labels(train_images, "--train-dir")):
+    labels = _labels(val_images, "--val-dir", val_dirs)
+    if not set(labels) & set(_labels(train_images, "--train-dir", train_dirs)):
         raise SettingsError(
             f"--train-dir: has none of the labels of --val-dir ({_few(labels)}), but {_few(train_images.labels)}; name "
             "folders whose sub-folders are the labels"
@@ -108,12 +108,12 @@ def check_classes(data: LabelledImages) -> tuple[str, ...]:
     return (f"{count:,} validation images of {_few(absent)}, of which there are no training images, count as mistakes",)
 
 
-def _labels(images: ImageFolder, side: str) -> tuple[str, ...]:
+def _labels(images: ImageFolder, option: str, folders: Sequence[Path]) -> tuple[str, ...]:
     labels = tuple(label for label in images.labels if label)
     if len(labels) < 2:
         raise SettingsError(
-            f"{side}: needs a sub-folder for each of at least two labels (found {', '.join(labels) or 'none'} in "
-            f"{images.path(0).parent.parent if labels else images.path(0).parent})"
+            f"{option}: needs a sub-folder for each of at least two labels; {', '.join(map(str, folders))} has "
+            f"{', '.join(labels) or 'none with images'}"
         )
     return labels
 

@@ -27,13 +27,6 @@ class Method(NamedTuple):
     """Labelled images of each class."""
     temp: float | None = None
 
-    @property
-    def title(self) -> str:
-        """For a person."""
-        if self.method == "few-shot":
-            return f"{self.shots}-shot {self.shots}-NN"
-        return f"{self.k}-NN" if self.method == "knn" else "linear probe"
-
 
 class Score(NamedTuple):
     """What features are worth by a method; the accuracies of few-shot are means over its draws."""

@@ -17,6 +17,8 @@ from sltdino.core.settings_base import known
 from sltdino.models.cost import Shape, forward_bytes, forward_flops, kept_bytes, passing_bytes, step_flops, step_shape
 from sltdino.pretraining.finish import export_paths
 from sltdino.pretraining.loop import num_workers
+from sltdino.pretraining.measured import Speed
+from sltdino.pretraining.probes import Probes
 from sltdino.pretraining.session import (
     COPIES,
     WHITENING_IMAGES,
@@ -174,16 +176,12 @@ def disk_bytes(files: Sequence[OutputFile], size: Size) -> int:
     return sum(file.num_bytes for file in files) + (COPIES - 3) * size.checkpoint_bytes
 
 
-def evaluation_seconds(settings: PretrainSettings, size: Size, *, num_inputs: int, images_per_second: float) -> float:
-    """How long the evaluations of a run take, at the rate of operations that the step was measured at.
-
-    Args:
-        num_inputs: images that go through the network each time.
-    """
-    rate = size.flops_per_image * images_per_second
-    times = 1 + math.ceil(settings.epochs / known(settings.evaluation.eval_every))
+def evaluation_seconds(settings: PretrainSettings, size: Size, probes: Probes, speed: Speed) -> float:
+    """How long the evaluations of a run take: at the step's rate of operations, and one thread of the loader's."""
     shape = shape_of(settings)
-    return times * num_inputs * forward_flops(shape, shape.global_size) / rate
+    times = 1 + math.ceil(settings.epochs / known(settings.evaluation.eval_every))
+    passes = probes.num_inputs * forward_flops(shape, shape.global_size) / (size.flops_per_image * speed.step)
+    return times * (passes + probes.num_images * max(1, num_workers(settings)) / speed.loader)
 
 
 def _whitening_bytes(settings: PretrainSettings, shape: Shape, num_images: int) -> int:

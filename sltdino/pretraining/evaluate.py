@@ -1,12 +1,21 @@
 """Evaluate a run, a checkpoint or any backbone on labelled folders, and keep what was found with the run."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sltdino.core import files, json_files
 from sltdino.core.evaluation_files import EVALUATIONS, SCHEMA, evaluation_file, write_evaluation
-from sltdino.core.run_files import PARAMS, LoadedCheckpoint, load_checkpoint, read_params, stored_settings
+from sltdino.core.run_files import (
+    PARAMS,
+    LoadedCheckpoint,
+    load_checkpoint,
+    read_metrics,
+    read_names,
+    read_params,
+    stored_settings,
+)
 from sltdino.core.settings import PretrainSettings
 from sltdino.errors import CannotCreateError, SettingsError
 from sltdino.evaluation.evaluate import DEFAULTS, EvaluateOptions, Evaluation, as_record, evaluate_backbone
@@ -18,7 +27,7 @@ class EvaluateReport(NamedTuple):
     """What was measured, and where it is kept."""
 
     record: dict[str, Any]
-    """As it is written to a file; the keys of `Evaluation`, and what was evaluated."""
+    """As it reads in the file: what was evaluated, and `evaluation` in plain values."""
     evaluation: Evaluation
     kept: tuple[Path, ...]
     """Files that hold the record."""
@@ -63,7 +72,7 @@ def evaluate(
     run, notes = _run_folder(source)
     if output is not None:
         files.refuse_what_is_no_file(output)
-        files.check_writable(output.absolute().parent)
+        files.probe(output.absolute().parent)  # now, and not when everything is computed
     start = _start(loaded, source)
     found = evaluate_backbone(
         loaded.backbone, start.network, train_dirs, val_dirs, options=options, on_progress=on_progress
@@ -77,7 +86,7 @@ def evaluate(
         "val_dirs": [folder.absolute() for folder in val_dirs],
     }
     facts = {"schema": SCHEMA, "timestamp": json_files.now(), "backbone": source.absolute()}
-    record = {**facts, **what, "untrained": start.text, **as_record(found)}
+    record = json.loads(json_files.dumps({**facts, **what, "untrained": start.text, **as_record(found)}))
     place = None
     if run is not None:
         place = evaluation_file(run, Path(file).stem, {**what, "file": file, "options": _identity(options)})
@@ -132,9 +141,15 @@ def _start(loaded: _Source, source: Path) -> StartingNetwork:
     initial = read_params(folder).get("initial_weights") if (folder / PARAMS).is_file() else None
     return starting_network(
         loaded.settings,
-        fingerprint=str(loaded.checkpoint.state["images"].get("fingerprint")),
+        fingerprint="" if _went_on_with_others(folder) else str(loaded.checkpoint.state["images"].get("fingerprint")),
         initial_weights=initial if isinstance(initial, dict) else None,
     )
+
+
+def _went_on_with_others(run: Path) -> bool:
+    """Whether the run was resumed on other images than those that it started on: its checkpoints know the last ones."""
+    records = read_metrics(run, read_names(run).history_file)
+    return any(record.get("context") == "resume" and "train_dir" in record for record in records)
 
 
 def _file(source: Path, loaded: _Source) -> str:

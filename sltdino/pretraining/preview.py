@@ -227,10 +227,9 @@ class _Preview:
                 speed = measure_speed(settings, images, world, seconds=seconds, step_seconds=step_seconds, fits=fits)
         left = (steps.total_steps - self.start.step) * steps.images_per_step
         training = evaluation = None
-        if speed is not None:
+        if speed is not None and probes is not None:
             training = left / speed.together
-            num_inputs = 0 if probes is None else probes.num_inputs
-            evaluation = evaluation_seconds(settings, size, num_inputs=num_inputs, images_per_second=speed.together)
+            evaluation = evaluation_seconds(settings, size, probes, speed)
         return Forecast(
             steps, ema_horizon(settings), size, memory, _needed(memory, world), outputs, disk_bytes(outputs, size),
             speed, training, evaluation,

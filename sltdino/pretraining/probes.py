@@ -32,12 +32,20 @@ class Probes(NamedTuple):
     """When and on what they look, for people."""
 
     @property
+    def num_images(self) -> int:
+        """Images that are decoded at every evaluation."""
+        return self._num_for_knn + self.label_free.num_images
+
+    @property
     def num_inputs(self) -> int:
-        """Images that go through the network at every evaluation."""
-        knn = 0
-        if self.knn is not None:
-            knn = len(self.knn.queries.paths) + (0 if self.knn.leave_one_out else len(self.knn.bank.paths))
-        return knn + self.label_free.num_inputs
+        """Images that go through the network at every evaluation; each view of one counts."""
+        return self._num_for_knn + self.label_free.num_inputs
+
+    @property
+    def _num_for_knn(self) -> int:
+        if self.knn is None:
+            return 0
+        return len(self.knn.queries.paths) + (0 if self.knn.leave_one_out else len(self.knn.bank.paths))
 
 
 def build_probes(settings: PretrainSettings, images: ImageFolder) -> Probes:
@@ -47,14 +55,14 @@ def build_probes(settings: PretrainSettings, images: ImageFolder) -> Probes:
         MissingInputError, DataError: as `scan`. SettingsError: validation images are training images too, or lie in a
             single sub-folder, which is no label.
     """
-    folder, crops = settings.evaluation.val_dir, settings.augmentation
+    folder, crops, width = settings.evaluation.val_dir, settings.augmentation, known(settings.vit.embed_dim)
     unreadable = list[UnreadableImage]()
 
     def on_bad(path: object, reason: str) -> None:
         unreadable.append(UnreadableImage(str(path), reason))
 
     if folder is None:
-        label_free = LabelFreeProbe(images, crops, use="training", on_bad=on_bad)
+        label_free = LabelFreeProbe(images, crops, width=width, use="training", on_bad=on_bad)
         return Probes(
             None, label_free, unreadable, images.fingerprint, _plan(settings, None, label_free, "no --val-dir")
         )
@@ -66,7 +74,7 @@ def build_probes(settings: PretrainSettings, images: ImageFolder) -> Probes:
             f"least two labels; if they lie deeper, or there are none, name {folder / labels[0]}"
         )
     refuse_shared_images(images, val)
-    label_free, knn = LabelFreeProbe(val, crops, use="validation", on_bad=on_bad), None
+    label_free, knn = LabelFreeProbe(val, crops, width=width, use="validation", on_bad=on_bad), None
     if labels:
         votes = settings.evaluation
         pixels = Pixels(crops.image_size, crops.mean, crops.std)

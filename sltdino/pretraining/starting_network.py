@@ -46,7 +46,7 @@ def starting_network(
             return StartingNetwork(model.teacher.backbone, f"the network the run started from (seed {settings.seed})")
         images = scan(settings.train_dir)
         if images.fingerprint != fingerprint:
-            raise SettingsError("its images are others now")
+            raise SettingsError("its images are not those that it started on")
         start_weights(model, settings, images, None)
     except SltDinoError as error:
         text = f"random weights in the run's architecture (seed {settings.seed}), not those it started from: {error}"

@@ -68,7 +68,7 @@ def _confusion(record: Mapping[str, Any]) -> Iterator[str]:
     labels, matrix = record["labels"], record["confusion"]["matrix"]
     method = f"{record['confusion']['method']} of the trained features"
     if len(labels) > _MOST_LABELS:
-        yield f"confusion: {len(labels)} labels are too many for a page; --json and --output have all of it"
+        yield f"confusion: {len(labels)} labels are too many for a page; --json has all of it"
         return
     width = max(len(str(count)) for row in matrix for count in row) + 1
     width = max(width, min(max(len(printable(label)) for label in labels) + 1, (WIDTH - _LABEL - 2) // len(labels)))
@@ -108,8 +108,8 @@ def _title(row: Mapping[str, Any]) -> str:
 
 
 def _with_interval(value: float, ends: Sequence[float], sign: str = "") -> str:
-    low, high = (100 * end for end in ends)
-    return f"{100 * value:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]"
+    shown, low, high = (round(100 * number, 1) + 0.0 for number in (value, *ends))  # + 0.0: never -0.0
+    return f"{shown:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]"
 
 
 def _number(count: int, what: str) -> str:

@@ -11,15 +11,13 @@ TITLE_WIDTH = 13
 
 def rows(pairs: Iterable[tuple[str, str]]) -> str:
     """Titles and texts in two columns, long texts over several lines; nothing in them can drive a terminal."""
-    return "\n".join(
-        line for title, text in pairs for line in _row(printable(title), printable(text), break_long_words=True)
-    )
+    return "\n".join(line for title, text in pairs for line in row(title, text))
 
 
 def row(title: str, text: str, *, wrap: bool = True) -> list[str]:
-    """As one of `rows`, but a word is never broken, so that a path can be copied; without `wrap` it is one line."""
+    """The lines of one of `rows`; without `wrap` it is one line, as a command that is to be copied."""
     title, text = printable(title), printable(text)
-    return _row(title, text, break_long_words=False) if wrap else [f"{title:<{TITLE_WIDTH}}{text}"]
+    return _row(title, text) if wrap else [f"{title:<{TITLE_WIDTH}}{text}"]
 
 
 def short(text: str, width: int) -> str:
@@ -46,11 +44,11 @@ def percent(share: float) -> str:
     return f"{min(share, 0.999) if share < 1 else share:.1%}" if share != 1 else "100%"
 
 
-def _row(title: str, text: str, *, break_long_words: bool) -> list[str]:
+def _row(title: str, text: str) -> list[str]:
     indent = " " * TITLE_WIDTH
     lines = textwrap.wrap(
         text, WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False,
-        break_long_words=break_long_words,
+        break_long_words=False,  # a path that is to be copied stays whole
     ) or [indent]  # fmt: skip
     if len(title) >= TITLE_WIDTH:
         return [title, *lines]

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sltdino.data.frame_names import frame_name
 from sltdino.data.image_folder import scan
 from sltdino.evaluation import clip_sample
 from sltdino.evaluation.clip_sample import ClipSample, sample_clips
-from sltdino.evaluation.clips import frame_of
 
 
 def frames(folder: Path, clip: str, *numbers: int) -> None:
@@ -21,8 +21,7 @@ def found(sample: ClipSample) -> dict[int, list[tuple[str, int]]]:
     """Folder/clip and frame of every image, by the number of its clip."""
     clips: dict[int, list[tuple[str, int]]] = {}
     for path, number in zip(sample.paths, sample.clips_N.tolist(), strict=True):
-        frame = frame_of(path.name)
-        assert frame is not None
+        frame = frame_name(path.name)
         clips.setdefault(number, []).append((f"{path.parent.name}/{frame.clip}", frame.number))
     return clips
 

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from sklearn.datasets import load_digits
+from sklearn.neighbors import KNeighborsClassifier
 
-from sltdino.evaluation.knn import knn_accuracy, knn_scores, leave_one_out_accuracy
+from sltdino.evaluation import knn
+from sltdino.evaluation.knn import knn_accuracy, knn_scores, leave_one_out_accuracy, nearest, votes
 
 
 def predict(bank: NDArray[np.float64], labels: list[int], query: NDArray[np.float64], k: int, temp: float) -> int:
@@ -59,3 +62,33 @@ def test_the_length_of_a_feature_does_not_matter(data: tuple[NDArray[np.float64]
     longer = features * torch.linspace(0.1, 100, len(features))[:, None]
     one, other = (knn_scores(bank, labels, features, k=5, temp=0.07) for bank in (features, longer))
     torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("leave_one_out", [True, False])
+def test_in_parts_the_votes_are_those_of_all_at_once(
+    data: tuple[NDArray[np.float64], NDArray[np.int64]], leave_one_out: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features, labels = map(torch.from_numpy, data)
+    at_once = knn_scores(features, labels, features, k=7, temp=0.07, leave_one_out=leave_one_out)
+    monkeypatch.setattr(knn, "_MOST_SIMILARITIES", 7 * 60)
+    assert len(list(knn._nearest_by_parts(features, features, 7, leave_one_out))) == 9
+    torch.testing.assert_close(
+        knn_scores(features, labels, features, k=7, temp=0.07, leave_one_out=leave_one_out), at_once
+    )
+
+
+def test_several_k_in_one_pass_predict_as_scikit_learn_does() -> None:
+    pixels, labels = load_digits(return_X_y=True)
+    bank, queries = slice(0, 900), slice(900, None)
+    found = nearest(torch.from_numpy(pixels[bank]), torch.from_numpy(pixels[queries]), k=100)
+    for k in (1, 5, 20, 100):
+        ours = votes(found, torch.from_numpy(labels[bank]), k=k, temp=0.07).argmax(dim=-1).numpy()
+        theirs = KNeighborsClassifier(k, metric="cosine", weights=lambda far: np.exp((1 - far) / 0.07))
+        theirs.fit(pixels[bank], labels[bank])
+        np.testing.assert_array_equal(ours, theirs.predict(pixels[queries]))
+        assert (ours != labels[queries]).any()
+
+
+def test_the_accuracy_is_the_fraction_itself() -> None:
+    features = torch.eye(3)
+    assert knn_accuracy(features, torch.tensor([0, 1, 2]), features, torch.tensor([0, 0, 0]), k=1, temp=0.07) == 1 / 3

@@ -46,8 +46,10 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def make(clips: Path) -> Callable[..., LabelFreeProbe]:
-    def make(folder: Path = clips, use: Any = "training", on_bad: Any = lambda *_: None) -> LabelFreeProbe:
-        return LabelFreeProbe(scan([folder]), CROPS, use=use, on_bad=on_bad)
+    def make(
+        folder: Path = clips, use: Any = "training", on_bad: Any = lambda *_: None, width: int = 16
+    ) -> LabelFreeProbe:
+        return LabelFreeProbe(scan([folder]), CROPS, width=width, use=use, on_bad=on_bad)
 
     return make
 
@@ -113,13 +115,20 @@ def test_frames_of_clips_of_one_colour_find_their_clip_by_their_pixels(make: Any
 def test_a_large_set_is_sampled_and_few_of_it_in_views(
     make: Any, network: VisionTransformer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(label_free_probe, "MAX_IMAGES", 6)
+    monkeypatch.setattr(label_free_probe, "MIN_IMAGES", 6)
+    monkeypatch.setattr(label_free_probe, "IMAGES_A_DIRECTION", 0)
     monkeypatch.setattr(label_free_probe, "MAX_PAIRS", 2)
     one, other = make(), make()
     assert one.paths == other.paths
     assert len(set(one.paths)) == 6
     assert one.sample.startswith("6 training images, 2 of them in two views")
     assert one.measure(network, "cpu")["alignment"] > 0
+
+
+def test_wide_features_take_more_images_up_to_a_limit(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(label_free_probe, "MIN_IMAGES", 3)
+    monkeypatch.setattr(label_free_probe, "MAX_IMAGES", 11)
+    assert [len(make(width=width).paths) for width in (0, 1, 2, 3)] == [3, 4, 8, 11]
 
 
 def test_an_unreadable_image_is_left_out_and_reported(make: Any, network: Any, own_pictures: Path) -> None:

@@ -110,7 +110,7 @@ def test_what_is_looked_at_does_not_depend_on_the_seed_of_the_run(
     pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(label_free_probe, "MAX_IMAGES", 10)
-    flags = {"train_dir": [str(pictures)], "eval_every": 1, "image_size": 16}
+    flags = {"train_dir": [str(pictures)], "eval_every": 1, "image_size": 16, "vit_embed_dim": 384}
     probes = [
         build_probes(load_settings("hands", flags={**flags, "seed": seed}).settings, scan([pictures]))
         for seed in (1, 2)

@@ -13,11 +13,11 @@ from sltdino import load_settings
 from sltdino.core.distributed import World
 from sltdino.core.json_files import dumps
 from sltdino.core.lock import FolderLock
-from sltdino.core.run_files import LOCK, read_params
+from sltdino.core.run_files import LOCK, read_metrics, read_params
 from sltdino.data.image_folder import scan
 from sltdino.errors import RunInUseError, SltDinoError
 from sltdino.pretraining import DryRun, dry_run
-from sltdino.pretraining.estimates import measure_size
+from sltdino.pretraining.estimates import evaluation_seconds, measure_size
 from sltdino.pretraining.measured import (
     Load,
     Speed,
@@ -30,6 +30,7 @@ from sltdino.pretraining.measured import (
 )
 from sltdino.pretraining.preview_facts import facts
 from sltdino.pretraining.preview_text import render
+from sltdino.pretraining.probes import build_probes
 from sltdino.pretraining.session import build_model
 
 Look = Callable[..., DryRun]
@@ -397,6 +398,53 @@ def test_a_folder_in_use_is_an_error(look: Look, tmp_path: Path) -> None:
         assert [type(error) for error in look().errors] == [RunInUseError]
     finally:
         lock.release()
+
+
+# What is evaluated
+
+
+def test_validation_images_without_labels_are_no_error_and_what_is_not_measured_is_said(
+    look: Look, draw: Any, tmp_path: Path
+) -> None:
+    flat = draw(tmp_path / "flat", 4, seed=11)
+    result = look(val_dir=str(flat))
+    assert result.errors == ()
+    text = " ".join(render(result).split())
+    assert "evaluation every epoch: k-NN not measured (no labels, which are sub-folders, in " in text
+    assert "RankMe and others of 4 validation images, 4 of them in two views" in text
+    assert "checkpoint_best.pt: by the epoch's loss" in text
+
+
+def test_without_validation_images_evaluations_take_time_too(look: Look) -> None:
+    result = look()
+    assert result.evaluation == (
+        "every epoch: k-NN not measured (no --val-dir); "
+        "RankMe and others of 24 training images, 24 of them in two views"
+    )
+    assert result.forecast is not None
+    assert result.forecast.evaluation_seconds
+    assert " of it for evaluation" in render(result)
+
+
+def test_copies_of_training_images_are_an_error_of_the_dry_run(
+    look: Look, own_pictures: Path, labelled: Path, tmp_path: Path
+) -> None:
+    shutil.copy(own_pictures / "3.png", labelled / "one" / "again.png")
+    [error] = look(images=own_pictures, val_dir=str(labelled)).errors
+    assert str(error).startswith("--val-dir: 1 of 7 validation images are copies of training images: ")
+    assert error.exit_code == 2
+
+
+@pytest.mark.parametrize(("every", "times"), [(1, 4), (2, 3), (3, 2), (7, 2)])
+def test_the_forecast_counts_the_start_and_the_last_epoch_as_evaluations(
+    every: int, times: int, look: Look, train: Any, pictures: Path
+) -> None:
+    settings = look(epochs=3, eval_every=every).settings
+    probes, size = build_probes(settings, scan([pictures])), measure_size(settings)
+    speed = Speed(together=1.0, step=1e9, loader=24.0, data_wait=0.0, images_per_step=8, steps=1, limited_by="")
+    assert evaluation_seconds(settings, size, probes, speed) == pytest.approx(times * 1.0, rel=1e-3)
+    run = train(epochs=3, eval_every=every).run_dir
+    assert sum(record["context"] == "eval" for record in read_metrics(run)) == times
 
 
 # How it is shown

@@ -9,6 +9,7 @@ import pytest
 from sltdino.cli import app
 from sltdino.core.run_files import read_metrics
 from sltdino.errors import MissingInputError, RunFolderError, StoppedError
+from sltdino.pretraining import resume
 from sltdino.report import run_page
 from sltdino.report.plots import UNICODE
 from sltdino.report.summary import summarize
@@ -92,6 +93,15 @@ def test_the_best_accuracy_is_one_of_a_trained_epoch(finished: Path) -> None:
 
     assert "k-NN 20.0% (untrained 24.0%, raw pixels 10.0%, dotted, best 21.0%); worse" in evaluated(0.24, 0.21, 0.20)
     assert "k-NN 24.0% (untrained 24.0%, raw pixels 10.0%) " in evaluated(0.24)
+
+
+def test_evaluations_without_labels_are_no_accuracies(finished: Path, draw: Any, tmp_path: Path) -> None:
+    assert summarize(finished)["knn"]["curve"] == []
+    assert "not measured: give labelled images" in words(finished)
+    for label in ("a", "b"):
+        draw(tmp_path / "val" / label, 3, seed=ord(label))
+    result = resume(finished, flags={"epochs": 3, "val_dir": str(tmp_path / "val")})
+    assert summarize(finished)["knn"]["curve"] == [result.knn]
 
 
 @pytest.mark.parametrize(
