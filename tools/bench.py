@@ -3,6 +3,7 @@
     python tools/bench.py small          # width 192, depth 6, patch 16, 112 px, 2+4 crops of 48, batch 32
     python tools/bench.py vits --json    # ViT-S/16, 224 px, 2+8 crops of 96, 65,536 prototypes, batch 8
     python tools/bench.py inspect        # how long `sltdino inspect` takes for a run of a million step records
+    python tools/bench.py vits --watch   # instead: what the health watch costs, of a step
 
 Every figure is the median over the rounds, with the smallest and the largest.
 """
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -26,11 +28,14 @@ from sltdino.core.auto import settle
 from sltdino.core.distributed import World
 from sltdino.core.memory import keep_freed_memory
 from sltdino.core.settings import PretrainSettings
+from sltdino.core.settings_base import known
 from sltdino.data.image_folder import scan
 from sltdino.data.loader import build_loader
 from sltdino.data.synthetic import write_demo_crops
 from sltdino.models.cost import step_flops, step_shape
 from sltdino.pretraining.session import Session, build_session, masked_share
+from sltdino.training.observation import PrototypeUsage, observe
+from sltdino.training.trainer import StepResult
 from sltdino.types import Batch
 
 CASES: dict[str, dict[str, Any]] = {
@@ -107,6 +112,8 @@ class Bench:
         settings = settle(PretrainSettings.model_validate(values), num_images=len(images)).settings
         self.session: Session = build_session(settings, images, World())
         self.batch_size = settings.dataset.batch_size
+        self.log_interval = settings.log_interval
+        self.usage = PrototypeUsage(known(settings.head.out_dim), first_step=0, device="cpu")
         shape = step_shape(settings.vit, settings.head, settings.augmentation)
         self.flops = step_flops(shape, masked_share=masked_share(settings)) * self.batch_size
         self.fixed: tuple[Batch, ...] = self.session.batches[0].batches
@@ -123,6 +130,40 @@ class Bench:
     def end_to_end(self, repeats: int) -> None:
         for _ in range(repeats):
             self.session.trainer.step(next(self.stream).batches)
+
+    def watched_step(self, repeats: int) -> None:
+        """As the loop: each step is seen, and each logged one is measured."""
+        for step in range(1, repeats + 1):
+            result = self.session.trainer.step(self.fixed)
+            self.usage.see(step, result.scores_MK)
+            if step % self.log_interval == 0:
+                self.measure(result)
+
+    def measure(self, result: StepResult) -> None:
+        observe(result, student_temp=self.session.settings.loss.student_temp)
+        self.usage.count(100, window=100)
+
+    def watch_figures(self, rounds: int) -> dict[str, Figure]:
+        """Steps with the watch against steps without, in turns; and its own work, which is less than their noise."""
+        rows: dict[str, list[float]] = {}
+        result = self.session.trainer.step(self.fixed)
+        num_steps = self.log_interval
+        for number in range(rounds):
+            works = [partial(self.step, num_steps), partial(self.watched_step, num_steps)]
+            order = [0, 1] if number % 2 else [1, 0]
+            seconds = {index: timed(works[index]) for index in order}
+            step = seconds[0] / num_steps
+            see, measure = timed(lambda: self.usage.see(1, result.scores_MK)), timed(lambda: self.measure(result))
+            row = {
+                "watch.step_ratio": seconds[1] / seconds[0],
+                "watch.share_of_step": (see + measure / num_steps) / step,
+                "watch.see_ms": 1e3 * see,
+                "watch.measure_ms": 1e3 * measure,
+                "step_ms": 1e3 * step,
+            }
+            for name, value in row.items():
+                rows.setdefault(name, []).append(value)
+        return {name: Figure(statistics.median(v), min(v), max(v)) for name, v in rows.items()}
 
     def figures(self, rounds: int, repeats: int) -> dict[str, Figure]:
         """Measure everything once a round, one after the other, so that a slow moment hits all alike."""
@@ -180,6 +221,7 @@ def main(
     rounds: Annotated[int, typer.Option(min=1, help="Times everything is measured.")] = 5,
     repeats: Annotated[int, typer.Option(min=1, help="Steps in one measurement.")] = 4,
     records: Annotated[int, typer.Option(min=1, help="Steps in the metrics, for inspect.")] = 1_000_000,
+    watch: Annotated[bool, typer.Option("--watch", help="Measure the health watch instead.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure a training step and what surrounds it, or how long a long run takes to inspect."""
@@ -192,7 +234,7 @@ def main(
         raise typer.BadParameter(f"{case!r} is not one of {', '.join([*CASES, 'inspect'])}", param_hint="CASE")
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(case, algorithm, Path(folder) / "crops")
-        figures = bench.figures(rounds, repeats)
+        figures = bench.watch_figures(rounds) if watch else bench.figures(rounds, repeats)
         bench.stream.close()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     report = {

@@ -17,6 +17,7 @@ ONE_POINT, UNIFORM, SPIKE, DEAD, STARVED = (
     "one-point collapse", "uniform collapse", "loss spike", "dead prototypes", "starved loader",
 )  # fmt: skip
 COLLAPSES = frozenset({ONE_POINT, UNIFORM})
+_WORST_FIRST = (ONE_POINT, UNIFORM, SPIKE, DEAD, STARTING, STARVED)
 
 _UNIFORM_SHARE = 0.02
 """Targets that say less than this share of ln K are as good as uniform, unless the student is seen to learn them."""
@@ -107,14 +108,10 @@ class Watch:
             self._dead(step, record),
             self._starved(step, record),
         ]
-        in_force = [finding for finding in found if finding is not None]
-        collapsed = [finding for finding in in_force if finding.collapsed]
-        starting = [finding for finding in in_force if finding.name == STARTING][:1]
-        others = [finding for finding in in_force if not finding.collapsed and finding.name != STARTING]
-        if collapsed:  # which has its own few prototypes
-            others = [finding for finding in others if finding.name != DEAD]
-        rest = [finding for finding in others if finding.name == STARVED]
-        return (*collapsed, *(row for row in others if row.name != STARVED), *starting, *rest)
+        in_force = {finding.name: finding for finding in reversed(found) if finding is not None}
+        if any(finding.collapsed for finding in in_force.values()):
+            in_force.pop(DEAD, None)  # what collapsed has its own few prototypes
+        return tuple(in_force[name] for name in _WORST_FIRST if name in in_force)
 
     def _one_point(self, step: int, record: Mapping[str, Any]) -> Finding | None:
         self.looks_collapsed = False
@@ -149,9 +146,8 @@ class Watch:
             said < _UNIFORM_SHARE * self._log_k and share < _LEARNT_SHARE
         )
         self.looks_collapsed |= self._log_k - entropy < _UNIFORM_SHARE * self._log_k and is_uniform
-        streak = self._streaks[UNIFORM]
         least, noise = _PINNED_SHARE * said, self._gap_noise.value
-        is_growing = not streak.since and self._gap.value - self._gap_before.value > max(least, 0.6 * noise)
+        is_growing = self._gap.value - self._gap_before.value > max(least, 0.6 * noise)
         # a mean of 5 records strays by about a third of their deviations
         is_pinned = max(self._gap.value + 0.3 * noise, self._gap_before.value) < least and not is_growing
         log_k = f"ln {self._knobs.num_prototypes} = {self._log_k:.2f}"
