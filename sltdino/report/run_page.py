@@ -38,8 +38,9 @@ def render(facts: Mapping[str, Any], glyphs: Glyphs) -> str:
     lines += _resumes(facts["resumes"])
     if facts["bad_images"]:
         lines += row("skipped", f"{facts['bad_images']} images that cannot be read, listed in bad_images.jsonl")
-    if facts["unreadable_records"]:
-        lines += row("unreadable", f"{facts['unreadable_records']:,} lines of the metrics are torn or no records")
+    if number_torn := facts["unreadable_records"]:
+        torn = "1 line of the metrics is" if number_torn == 1 else f"{number_torn:,} lines of the metrics are"
+        lines += row("unreadable", f"{torn} torn or damaged, and left out")
     for text in facts["notices"]:
         lines += row("notice", text)
     for file in facts["files"]:

@@ -153,6 +153,7 @@ def test_a_torn_last_line_is_counted_and_does_not_hide_the_rest(finished: Path) 
         file.write('{"step": 7, "context": "train_st')
     summary = summarize(finished)
     assert summary["unreadable_records"] == 1
+    assert "unreadable 1 line of the metrics is torn or damaged" in words(finished)
     assert summary["progress"]["step"] == 6
 
 
@@ -241,3 +242,54 @@ def test_a_folder_of_another_program_s_params_is_named(tmp_path: Path) -> None:
     (tmp_path / "params.json").write_text('{"timestamp": "2024-01-01", "learning_rate": 0.1}')
     with pytest.raises(RunFolderError, match=r"params\.json: has no 'algorithm', so it is of no run"):
         summarize(tmp_path)
+
+
+def test_a_page_says_what_is_wrong_since_when_and_what_has_passed(finished: Path) -> None:
+    rows = [
+        {"step": step, "context": "train_step", "epoch": 1, "health": "healthy", "loss_gap": 1.0, "target_entropy": 1.0,
+         "loss": 30.0 if 300 <= step < 305 else 2.0, "data_wait": 0.9 if step > 500 else 0.0}
+        for step in range(1, 601)
+    ]  # fmt: skip
+    (finished / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    [finding] = summarize(finished)["health"]["findings"]
+    text = words(finished)
+    assert f"health starved loader: {finding['text']}" in text
+    assert f"-> {finding['remedy']}" in text
+    assert "past loss spike at step 300, gone by 305" in text
+    assert f"; starved loader since step {finding['since_step']}" in text  # in the verdict
+
+
+def test_measures_without_labels_are_shown_from_start_to_now(finished: Path) -> None:
+    rows = [{"step": 3 * at, "context": "eval", "epoch": at, "rankme": 10.0 * at + 5, "sample": "s"} for at in range(4)]
+    (finished / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert "label-free rankme 5 -> 35 ▁▃▆█" in words(finished)
+    with (finished / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"step": 12, "context": "eval", "epoch": 4, "rankme": 7.0, "sample": "other"}) + "\n")
+    assert "label-free rankme 7 -> 7" in words(finished)  # on other images nothing compares
+
+
+def test_the_newest_stored_evaluation_is_a_small_table(finished: Path) -> None:
+    def result(features: str, accuracy: float, **method: Any) -> dict[str, Any]:
+        return {"features": features, "accuracy": accuracy, "accuracy_interval": [accuracy - 0.1, accuracy + 0.1],
+                "balanced_accuracy": accuracy, **method}  # fmt: skip
+
+    record = {
+        "schema": 1, "timestamp": "2026-01-01T00:00:00Z", "backbone": "b", "checkpoint": "checkpoint_best.pt",
+        "step": 6, "train_dirs": [], "val_dirs": [], "labels": ["a", "b"], "train_counts": [5, 5], "val_counts": [3, 4],
+        "groups": None, "protocol": "p", "confusion": {}, "per_class": [], "gains": [], "notes": [], "bad_images": [],
+        "results": [result("trained", 0.5, method="knn", k=20), result("untrained", 0.3, method="knn", k=20),
+                    result("trained", 0.6, method="linear"), result("raw pixels", 0.2, method="linear"), "damaged"],
+    }  # fmt: skip
+    (finished / "evaluations").mkdir()
+    (finished / "evaluations" / "old-0123456789ab.json").write_text(json.dumps(record | {"timestamp": "2025"}))
+    (finished / "evaluations" / "new-0123456789ab.json").write_text(json.dumps(record))
+    text = words(finished)
+    assert "evaluated checkpoint_best.pt at step 6: 7 images of 2 labels; 1 older in evaluations/" in text
+    assert "20-NN 50.0% (40.0% to 60.0%); untrained 30.0%" in text
+    assert "linear probe 60.0% (50.0% to 70.0%); raw pixels 20.0%" in text
+
+
+def test_a_page_has_80_columns_apart_from_paths_and_commands(finished: Path) -> None:
+    lines = page(finished).split("\n")
+    assert max(len(line) for line in lines if str(finished.parent.parent) not in line) <= 80
+    assert lines[1].startswith("verdict      ")
