@@ -94,8 +94,8 @@ class Evaluator:
         """Best by k-NN where there are labels, else by the epoch's loss; never a collapsed epoch. The first of equals.
 
         Without labels no measure takes the place of the loss: RankMe was shown to compare finished runs of different
-        settings (Garrido et al. 2023). Within a run on hand photos it rose to the last epoch, as the loss fell, while
-        k-NN was highest after a third.
+        settings (Garrido et al. 2023). Within one of ten epochs on hand photos it rose to the last, as the loss fell,
+        while k-NN was highest after a third.
         """
         if collapsed or (self.probes.knn is not None and knn is None):
             return False
