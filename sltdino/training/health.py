@@ -95,6 +95,7 @@ class Watch:
         self._loss, self._deviation = RunningMean(0.1), RunningMean(0.1)
         self._grad_norm, self._wait = RunningMean(0.1), RunningMean(0.1)
         self._streaks = {name: Streak() for name in (ONE_POINT, UNIFORM, SPIKE, DEAD, STARVED)}
+        self._pinned = Streak()
 
     def feed(self, step: int, record: Mapping[str, Any]) -> tuple[Finding, ...]:
         """The findings in force after a `train_step` record, worst first; none when the run is healthy.
@@ -129,7 +130,7 @@ class Watch:
         else:
             text = f"all images have the same feature (cosine to the mean {cosine:.4f}"
         remedy = remedies.against_one_point(self._knobs)
-        return self._collapse(ONE_POINT, step, f"{text})", remedy, holds=self.looks_collapsed)
+        return self._collapse(ONE_POINT, step, self._streaks[ONE_POINT], self.looks_collapsed, f"{text})", remedy)
 
     def _uniform(self, step: int, record: Mapping[str, Any]) -> Finding | None:
         seen = _numbers(record, "loss_gap", "target_entropy")
@@ -151,20 +152,23 @@ class Watch:
         # a mean of 5 records strays by about a third of their deviations
         is_pinned = max(self._gap.value + 0.3 * noise, self._gap_before.value) < least and not is_growing
         log_k = f"ln {self._knobs.num_prototypes} = {self._log_k:.2f}"
-        if is_uniform:
-            text = f"teacher entropy is {entropy:.2f} of {log_k}"
-            remedy = remedies.against_uniform_targets(self._knobs)
-        else:
-            text = f"the loss stays at {self._log_k - self._gap.value:.2f}, and guessing has {log_k}"
-            remedy = remedies.against_a_pinned_loss(self._knobs, share=share)
-        # standardized scores are as sharp at the first step as they will ever be
-        has_grace = not (is_uniform and self._knobs.standardized)
-        return self._collapse(UNIFORM, step, text, remedy, holds=is_uniform or is_pinned, has_grace=has_grace)
+        uniform = self._collapse(
+            UNIFORM, step, self._streaks[UNIFORM], is_uniform, f"teacher entropy is {entropy:.2f} of {log_k}",
+            remedies.against_uniform_targets(self._knobs),
+            has_grace=not self._knobs.standardized,  # such scores are as sharp at the first step as they will ever be
+        )  # fmt: skip
+        pinned = self._collapse(
+            UNIFORM, step, self._pinned, is_pinned,
+            f"the loss stays at {self._log_k - self._gap.value:.2f}, and guessing has {log_k}",
+            remedies.against_a_pinned_loss(self._knobs, share=share),
+        )  # fmt: skip
+        found = [finding for finding in (uniform, pinned) if finding is not None]
+        return next((finding for finding in found if finding.collapsed), found[0] if found else None)
 
     def _collapse(
-        self, name: str, step: int, text: str, remedy: str, *, holds: bool, has_grace: bool = True
+        self, name: str, step: int, streak: Streak, holds: bool, text: str, remedy: str, *, has_grace: bool = True
     ) -> Finding | None:
-        streak, is_early = self._streaks[name], step <= self.grace_steps
+        is_early = step <= self.grace_steps
         if since := streak.feed(step, holds, may_begin=not (is_early and has_grace)):
             return Finding(name, True, since, f"{text} since step {since}", remedy)
         if not (is_early and holds):
