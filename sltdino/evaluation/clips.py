@@ -1,7 +1,6 @@
 """Group crops into clips by their names, each with its frames in order."""
 
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sltdino.core.json_files import text
+from sltdino.data.frame_names import frame_name
 from sltdino.data.image_folder import ImageFolder
 from sltdino.data.scanner import natural_key
 from sltdino.errors import DataError
 
-_FRAME = re.compile(r"(?P<clip>.+)_f(?P<number>[0-9]{1,18})", re.DOTALL)
-"""`<video>_f000123`, the file name without its suffix; more digits would not fit an int64."""
 _FREE_ROWS, _ROWS_AN_IMAGE, _MOST_ROWS = 10_000, 100, 1_000_000
 
 
@@ -62,10 +60,8 @@ def group_clips(images: ImageFolder, root: Path) -> tuple[Clip, ...]:
     numbers: dict[tuple[str, str], int] = {}  # of (folder, clip), without a name for the clip that a folder is
     for index in range(len(images)):
         folder, name = os.path.split(images.path(index))
-        match = _FRAME.fullmatch(name.rpartition(".")[0])
-        if match:
-            frame_of[index] = int(match["number"])
-        clip_of[index] = numbers.setdefault((folder, match["clip"] if match else ""), len(numbers))
+        clip, frame_of[index] = frame_name(name)
+        clip_of[index] = numbers.setdefault((folder, clip), len(numbers))
     order = np.lexsort((frame_of, clip_of))
     starts = np.searchsorted(clip_of[order], np.arange(len(numbers) + 1))
     clips = []
