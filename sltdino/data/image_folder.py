@@ -112,6 +112,12 @@ def scan(roots: Sequence[Path], *, exclude: Path | None = None, exclusions: Excl
     )
 
 
+def common_folder(inputs: Sequence[Path]) -> Path:
+    """The folder that what is found is relative to: the input, or the folder that several inputs share."""
+    folders = [path if path.is_dir() else path.parent for path in map(Path.absolute, inputs)]
+    return Path(os.path.commonpath([os.path.normpath(folder) for folder in folders]))
+
+
 def conversion(others: Mapping[str, int], root: Path) -> str:
     """How to make the commonest images that are not read into some that are; empty without such images."""
     suffix = max((name for name in others if name in _CONVERTIBLE), key=lambda name: others[name], default="")

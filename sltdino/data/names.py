@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from sltdino.data.frame_names import frame_name
 from sltdino.data.image_folder import ImageFolder
-from sltdino.errors import SettingsError
 
 SIDES = ("", "left", "right")
 _TOKEN = r"(?:^|[^a-z]){}(?:$|[^a-z])"
@@ -38,30 +37,12 @@ class Names(NamedTuple):
     signers: tuple[str, ...]
 
 
-def compiled_group(pattern: str | None) -> re.Pattern[str] | None:
-    """`--group-regex`, ready to search with.
-
-    Raises:
-        SettingsError: it is no regular expression, or has not one capture group.
-    """
-    if pattern is None:
-        return None
-    try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        raise SettingsError(f"--group-regex: {pattern!r} is no regular expression ({error})") from None
-    if compiled.groups != 1:
-        message = f"--group-regex: {pattern!r} has {compiled.groups} groups; put the signer in one: '(signer[0-9]+)'"
-        raise SettingsError(message)
-    return compiled
-
-
 def read_names(folders: Sequence[ImageFolder], roots: Sequence[Path], *, group: re.Pattern[str] | None = None) -> Names:
     """Read the names of the images of several folders, one folder after the other.
 
     Args:
         roots: for each of `folders` what its images' paths are relative to.
-        group: what captures the signer from an image's relative path; those it does not match have none.
+        group: captures the signer in a file name; images whose names do not match have none.
     """
     total = sum(map(len, folders))
     clip_of, frame_of = np.empty(total, dtype=np.int64), np.full(total, -1, dtype=np.int64)
@@ -83,7 +64,7 @@ def read_names(folders: Sequence[ImageFolder], roots: Sequence[Path], *, group: 
             if folder not in sides:
                 sides[folder] = _side(folder)
             side_of[place] = sides[folder]
-            if group is not None and (found := group.search(relative)) and found[1] is not None:
+            if group is not None and (found := group.search(name)) and found[1] is not None:
                 signer_of[place] = signers.setdefault(found[1], len(signers))
             place += 1
     alone = np.flatnonzero(clip_of < 0)

@@ -13,7 +13,8 @@ from sltdino.data.decode import FORMATS, BadImage, Picture, read_loudly
 from sltdino.data.perceptual_hash import SIDE, perceptual_hash
 
 CONSTANT_SPREAD = 8
-"""An image is constant when no channel spans more than this many of 255 levels: that much is JPEG's noise."""
+"""An image is constant when no channel spans more than this many of 255 levels: that much is JPEG's noise. `embed`
+gives no features to the same images."""
 BLACK_LEVEL = 16
 """An image is black when 99.5 % of its pixels are at most this bright (of 255)."""
 BLURRED_BELOW = 0.05
@@ -77,12 +78,6 @@ def measure(paths: Sequence[Path]) -> Measured:
         thumbs[place] = _look(picture, images[place])
     images["hash"] = perceptual_hash(thumbs)
     return Measured(images, thumbs, reasons)
-
-
-def is_constant(pixels_HWC: NDArray[np.uint8]) -> bool:
-    """Whether an image is constant within CONSTANT_SPREAD levels a channel."""
-    flat = pixels_HWC.reshape(-1, 3)
-    return bool((flat.max(axis=0).astype(int) - flat.min(axis=0) <= CONSTANT_SPREAD).all())
 
 
 def sharpness(grey_HW: NDArray[np.uint8]) -> float:

@@ -15,11 +15,13 @@ from torch import Tensor
 
 from sltdino.data.decode import BadImage, decode_loudly, quiet
 from sltdino.data.image_folder import ImageFolder
-from sltdino.data.quality import is_constant
 from sltdino.errors import CheckpointError, ResourceError
 from sltdino.evaluation.clips import Clip
 from sltdino.evaluation.features import Pixels
 from sltdino.models.vit import Features, VisionTransformer
+
+BLACK_SPREAD = 8
+"""An image is black when no channel spans more than this many of 255 levels: constant but for JPEG's noise."""
 
 TOKENS = {"cls": ("cls",), "mean": ("mean",), "both": ("cls", "mean")}
 """The arrays that each choice gives: the CLS token, the mean of the patch tokens."""
@@ -104,6 +106,12 @@ class _Loaded(NamedTuple):
     reason: str = ""
 
 
+def is_black(pixels_HWC: NDArray[np.uint8]) -> bool:
+    """Whether an image is constant within BLACK_SPREAD levels a channel."""
+    flat = pixels_HWC.reshape(-1, 3)
+    return bool((flat.max(axis=0).astype(int) - flat.min(axis=0) <= BLACK_SPREAD).all())
+
+
 def clip_features(
     network: VisionTransformer,
     images: ImageFolder,
@@ -166,7 +174,7 @@ def _load(frame: _Frame, pixels: Pixels) -> _Loaded:
         decoded = decode_loudly(frame.path)
     except BadImage as bad:
         return _Loaded(frame, Status.BAD, reason=bad.reason)
-    if is_constant(decoded):
+    if is_black(decoded):
         return _Loaded(frame, Status.BLACK)
     return _Loaded(frame, Status.OK, image=pixels.prepare(decoded))
 
