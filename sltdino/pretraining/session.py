@@ -1,8 +1,6 @@
 """From settled settings to the parts of a run."""
 
-from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -15,8 +13,9 @@ from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_base import known
 from sltdino.data.batches import BatchBuilder
 from sltdino.data.decode import BadImage as UnreadableImage
+from sltdino.data.held_out import refuse_shared_images
 from sltdino.data.image_folder import ImageFolder, scan
-from sltdino.errors import DataError, SettingsError
+from sltdino.errors import DataError
 from sltdino.evaluation.features import KnnProbe, Pixels
 from sltdino.models.import_weights import ImportedBackbone
 from sltdino.models.initial_weights import start_from
@@ -198,9 +197,7 @@ def build_probe(settings: PretrainSettings, images: ImageFolder, bad: list[BadIm
     folder = settings.evaluation.val_dir
     assert folder is not None
     val = scan([folder])
-    shared = _first_shared_file(images, val)
-    if shared is not None:
-        raise SettingsError(f"--val-dir: {shared} is also a training image; hold the validation images out")
+    refuse_shared_images(images, val)
     crops = settings.augmentation
     return KnnProbe(
         images,
@@ -210,18 +207,3 @@ def build_probe(settings: PretrainSettings, images: ImageFolder, bad: list[BadIm
         temp=settings.evaluation.knn_temp,
         on_bad=lambda path, reason: bad.append((str(path), reason)),
     )
-
-
-def _first_shared_file(train: ImageFolder, val: ImageFolder) -> Path | None:
-    trained_on = set(_real_paths(train))
-    return next((path for path in _real_paths(val) if path in trained_on), None)
-
-
-def _real_paths(images: ImageFolder) -> Iterator[Path]:
-    real: dict[Path, Path] = {}  # a million crops lie in few folders
-    for index in range(len(images)):
-        path = images.path(index)
-        folder = real.get(path.parent)
-        if folder is None:
-            folder = real[path.parent] = path.parent.resolve()
-        yield folder / path.name
