@@ -23,6 +23,8 @@ class Survey(NamedTuple):
 
     train_dirs: tuple[Path, ...]
     val_dir: Path | None
+    root: Path
+    """The folder that all of them share."""
     folders: tuple[ImageFolder, ...]
     """Of training and, where there is one, of validation."""
     images: NDArray[np.void]
@@ -98,7 +100,7 @@ class Survey(NamedTuple):
 
     def shown(self, index: int) -> str:
         """Its path below the folder that all the inputs share."""
-        return os.path.relpath(self.path(index), common_folder(self.inputs))
+        return os.path.relpath(self.path(index), self.root)
 
     @property
     def inputs(self) -> tuple[Path, ...]:
@@ -146,7 +148,11 @@ def survey(
             names.frame_of,
             on_progress=lambda *done: on_progress("comparisons", *done),
         )
-        return Survey(tuple(train_dirs), val_dir, folders, found.images, found.reasons, names, duplicates, seconds)
+        inputs = (*train_dirs, *(() if val_dir is None else (val_dir,)))
+        return Survey(
+            tuple(train_dirs), val_dir, common_folder(inputs), folders, found.images, found.reasons, names, duplicates,
+            seconds,
+        )  # fmt: skip
 
 
 def _has_content(images: NDArray[np.void]) -> NDArray[np.bool_]:
