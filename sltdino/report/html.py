@@ -105,9 +105,9 @@ def facts(pairs: Iterable[tuple[object, object]]) -> Html:
     return element("dl", *items, class_="facts")
 
 
-def details(summary: object, *content: Html, opened: bool = False) -> Html:
-    """What most readers skip, behind a line that opens it. Works without script."""
-    return element("details", element("summary", summary), *content, open=opened)
+def details(summary: object, *content: Html, printed: bool = False) -> Html:
+    """What most readers skip, behind a line that opens it, without script; `printed`: on paper it is open."""
+    return element("details", element("summary", summary), *content, class_="printed" if printed else None)
 
 
 def paragraph(*content: object, kind: str | None = None) -> Html:
@@ -120,7 +120,7 @@ def subsection(title: object, *content: Html) -> Html:
     return join([element("h3", title), *content])
 
 
-def section(anchor: str, title: str, *content: Html) -> Html:
+def section(anchor: str, title: str, *content: Html) -> Section:
     """A part of the page under a heading of the second level, which the navigation links to.
 
     Args:
