@@ -6,15 +6,17 @@ if TYPE_CHECKING:
     from sltdino.core.settings_files import load_settings
     from sltdino.exporting.formats import export
     from sltdino.pretraining import pretrain, resume
+    from sltdino.pretraining.evaluate import evaluate
 
     __version__: str
 
-__all__ = ["__version__", "export", "load_settings", "pretrain", "resume"]
+__all__ = ["__version__", "evaluate", "export", "load_settings", "pretrain", "resume"]
 
 _HOMES = {
     "pretrain": ("sltdino.pretraining", "pretrain"),
     "resume": ("sltdino.pretraining", "resume"),
     "load_settings": ("sltdino.core.settings_files", "load_settings"),
+    "evaluate": ("sltdino.pretraining.evaluate", "evaluate"),
     "export": ("sltdino.exporting.formats", "export"),
 }
 

@@ -16,7 +16,7 @@ import torch
 from sltdino.core.run_files import load_checkpoint, read_metrics, read_names
 from sltdino.errors import SltDinoError
 
-STATE = ("student", "teacher", "objective", "optimizer", "steps_done", "progress")
+STATE = ("student", "teacher", "objective", "optimizer", "steps_done", "progress", "watch")
 TIMES = frozenset({"timestamp", "seconds", "images_per_second", "data_wait", "eta_seconds"})
 """What may differ between two runs of the same steps."""
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from sltdino.cli import completion, config, demo_data, doctor, embed, export, inspect_run, pretrain, resume
+from sltdino.cli import completion, config, demo_data, doctor, embed, evaluate, export, inspect_run, pretrain, resume
 from sltdino.cli.help import EXAMPLE, PlainCommand, PlainGroup, show_help_without_command
 from sltdino.cli.legacy import translate
 from sltdino.cli.messages import INTERRUPTED, Said, explained, flushed, interrupted
@@ -28,6 +28,7 @@ app.add_typer(pretrain.app, name="pretrain")
 app.add_typer(config.app, name="config")
 app.command("resume", cls=PlainCommand)(takes_settings(resume.resume, without=RUN_CONTROL))
 app.command("export", cls=PlainCommand)(export.export)
+app.command("evaluate", cls=PlainCommand)(evaluate.evaluate)
 app.command("embed", cls=PlainCommand)(embed.embed)
 app.command("inspect", cls=PlainCommand)(inspect_run.inspect)
 app.command("doctor", cls=PlainCommand)(doctor.doctor)

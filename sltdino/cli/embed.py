@@ -2,7 +2,6 @@
 
 import contextlib
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from sltdino.cli import completion
+from sltdino.cli.progress_line import ProgressLine
 from sltdino.cli.results import print_json
 from sltdino.core.machine import MOST_WORKERS, usable_cores
 from sltdino.core.settings_schema import printable
@@ -26,7 +26,6 @@ _Backbone = Annotated[
         autocompletion=completion.runs_and_weights,
     ),
 ]
-_LINE_SECONDS, _TERMINAL_SECONDS = 10.0, 0.2
 
 
 def embed(
@@ -85,7 +84,7 @@ def embed(
         batch_size=batch_size, num_workers=threads, device=device,
     )  # fmt: skip
     source, origin = load_trained_backbone(backbone, which=which), {"source": str(backbone.absolute())}
-    with contextlib.closing(_Progress()) as progress:
+    with contextlib.closing(ProgressLine()) as progress:
         report = embed_clips(
             source, inputs, out, options=options, origin=origin, overwrite=overwrite, on_progress=progress
         )
@@ -107,33 +106,6 @@ def _missing(backbone: Path, inputs: list[Path]) -> Iterator[str]:
     for path in inputs:
         if not path.exists():
             yield f"INPUT: {path}: there is no such folder or image; check the path"
-
-
-class _Progress:
-    """A line that is rewritten on a terminal; elsewhere one every few seconds."""
-
-    def __init__(self) -> None:
-        self._is_terminal = sys.stderr.isatty()
-        self._started = self._shown = time.monotonic()
-        self._is_open = False
-
-    def __call__(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        if done < total and now - self._shown < (_TERMINAL_SECONDS if self._is_terminal else _LINE_SECONDS):
-            return
-        self._shown = now
-        rate = max(done, 1) / max(now - self._started, 1e-9)
-        line = f"{done:,} of {total:,} images  {rate:.0f} images/s  {(total - done) / rate:.0f} s left"
-        if self._is_terminal:
-            self._is_open = True
-            print(f"\r{line:<70}", end="", file=sys.stderr, flush=True)
-        else:
-            print(line, file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        """What is printed next has a line of its own."""
-        if self._is_open:
-            print(file=sys.stderr)
 
 
 def _as_text(report: "EmbedReport") -> str:

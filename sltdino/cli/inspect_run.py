@@ -1,5 +1,6 @@
-"""`sltdino inspect RUN`, `inspect FILE` and `inspect A B`."""
+"""`sltdino inspect RUN`, `inspect FILE`, and several of them side by side."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,28 +11,19 @@ from sltdino.cli.results import print_json
 from sltdino.core.missing import not_there
 from sltdino.core.run_files import PARAMS
 from sltdino.core.settings_schema import printable
-from sltdino.errors import CheckpointError, MissingInputError
+from sltdino.errors import CheckpointError, MissingInputError, SettingsError
 
 
 def inspect(
-    source: Annotated[
-        Path,
+    sources: Annotated[
+        list[Path],
         typer.Argument(
-            metavar="RUN|FILE",
-            help="Run folder, or any file of weights.",
+            metavar="RUN|FILE...",
+            help="Run folders, or files of weights; of two, what differs between them.",
             autocompletion=completion.runs_and_weights,
             readable=False,
         ),
     ],
-    other: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="OTHER",
-            help="A second one: say what differs between the two.",
-            autocompletion=completion.runs_and_weights,
-            readable=False,
-        ),
-    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")] = False,
 ) -> None:
     """Say what a run or a file of weights is, or how two of them differ.
@@ -40,7 +32,7 @@ def inspect(
     config.json): which network, from where, what can load it, and whether it is sound. Of two: settings, results and
     weights side by side. Nothing in a file is run.
     """
-    content, page = _compared(source, other) if other is not None else _described(source)
+    content, page = _described(sources[0]) if len(sources) == 1 else _compared(sources)
     if as_json:
         print_json(content)
     else:
@@ -50,16 +42,13 @@ def inspect(
 
 
 def _described(source: Path) -> tuple[dict[str, Any], str]:
-    from sltdino.core.foreign_weights import WEIGHTS_OF_FOLDER
-
     if not source.exists():
         raise MissingInputError(not_there(source))
-    holds_weights = any((source / name).is_file() for name in ("config.json", *WEIGHTS_OF_FOLDER))
-    if source.is_dir() and ((source / PARAMS).exists() or not holds_weights):
-        from sltdino.report import summary
+    if _is_run(source):
+        from sltdino.report import plots, run_page, summary
 
         content = summary.summarize(source)
-        return content, summary.render(content)
+        return content, run_page.render(content, plots.glyphs_for(getattr(sys.stdout, "encoding", None)))
 
     from sltdino.report import weights
 
@@ -67,8 +56,19 @@ def _described(source: Path) -> tuple[dict[str, Any], str]:
     return content, weights.render(content)
 
 
-def _compared(source: Path, other: Path) -> tuple[dict[str, Any], str]:
+def _compared(sources: list[Path]) -> tuple[dict[str, Any], str]:
     from sltdino.report import comparison
 
-    content = comparison.compare(source, other)
+    if len(sources) > 2:
+        raise SettingsError("more than two cannot be compared; name two")
+    content = comparison.compare(*sources)
     return content, comparison.render(content)
+
+
+def _is_run(source: Path) -> bool:
+    """Whether a folder is a run's, or is to be called one that is none."""
+    if not source.is_dir() or (source / PARAMS).exists():
+        return source.is_dir()
+    from sltdino.core.foreign_weights import WEIGHTS_OF_FOLDER  # which needs torch: a run's page does not
+
+    return not any((source / name).is_file() for name in ("config.json", *WEIGHTS_OF_FOLDER))

@@ -7,6 +7,8 @@ from typing import Any, Literal, NamedTuple
 from pydantic import ValidationError
 
 from sltdino.core import json_files
+from sltdino.core.evaluation_files import EVALUATIONS, evaluation_files
+from sltdino.core.evaluation_files import read_evaluations as read_evaluations
 from sltdino.core.json_files import JsonLinesReader
 from sltdino.core.lock import is_held
 from sltdino.core.missing import not_there
@@ -215,15 +217,17 @@ def check_names(names: CheckpointSettings) -> None:
         raise RunFolderError("training on Windows: its file systems lack what a run needs; use Linux, macOS or WSL 2")
     chosen = [names.last_name, names.best_name, names.history_file, previous_name(names)]
     for name in chosen:
-        if name in (PARAMS, ARTIFACTS, STATUS, BAD_IMAGES) or name.startswith(".sltdino") or chosen.count(name) > 1:
+        taken = name in (PARAMS, ARTIFACTS, STATUS, BAD_IMAGES, EVALUATIONS) or name.startswith(".sltdino")
+        if taken or chosen.count(name) > 1:
             raise RunFolderError(f"{name}: also the name of another file of the run; choose other checkpoint names")
 
 
 def own_files(path: Path, names: CheckpointSettings) -> list[Path]:
     """Files of a run in `path`, in the order in which removing them always leaves something that says so."""
     checkpoints = [names.last_name, previous_name(names), names.best_name]
-    own = [*checkpoints, names.history_file, BAD_IMAGES, ARTIFACTS, STATUS, PARAMS]
-    return [path / name for name in own if (path / name).exists() or (path / name).is_symlink()]
+    before, after = (*checkpoints, names.history_file), (BAD_IMAGES, ARTIFACTS, STATUS, PARAMS)
+    own = [*(path / name for name in before), *evaluation_files(path), *(path / name for name in after)]
+    return [file for file in own if file.exists() or file.is_symlink()]
 
 
 def read_index(path: Path, kind: type[Any]) -> tuple[Any, str]:

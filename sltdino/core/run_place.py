@@ -2,10 +2,12 @@
 
 import os
 import shlex
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from sltdino.core import files
+from sltdino.core.evaluation_files import EVALUATIONS
 from sltdino.core.json_files import JsonLinesReader
 from sltdino.core.run_files import (
     ARTIFACTS,
@@ -32,6 +34,8 @@ def make_place(path: Path, names: CheckpointSettings, *, overwrite: bool) -> boo
         had_records = any(_holds_records(file) for file in own)
         for file in own:
             file.unlink()
+        with suppress(OSError):  # not there, or it holds something of others
+            (path / EVALUATIONS).rmdir()
     return had_records
 
 
@@ -64,7 +68,7 @@ def other_files(path: Path, names: CheckpointSettings) -> list[str]:
     Raises:
         StorageError: the folder cannot be read.
     """
-    own = {file.name for file in own_files(path, names)}
+    own = {file.relative_to(path).parts[0] for file in own_files(path, names)}
     with files.os_errors(path, reading=True):
         return sorted(name for name in os.listdir(path) if name not in own and not name.startswith("."))
 

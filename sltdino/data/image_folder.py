@@ -15,7 +15,7 @@ _CONVERTIBLE = {"webp": "WebP", "heic": "HEIC", "heif": "HEIF", "avif": "AVIF", 
 
 
 class ImageFolder:
-    """An ordered list of image files: about 12 bytes and its file name for each.
+    """An ordered list of image files: about 20 bytes and its file name for each.
 
     File names lie in one bytes blob; folders in a table. Any byte string is a legal name, so paths come back with
     surrogate escapes.
@@ -28,11 +28,14 @@ class ImageFolder:
         names: bytes,
         name_ends: NDArray[np.int64],
         folder_of: NDArray[np.int32],
+        sizes: NDArray[np.int64],
         fingerprint: str,
         other_formats: dict[str, int],
         warnings: tuple[str, ...],
     ) -> None:
         self._folders, self._names, self._name_ends, self._folder_of = tuple(folders), names, name_ends, folder_of
+        self.sizes = sizes
+        """Length of each file in bytes, when it was listed."""
         self.fingerprint = fingerprint
         """Digest of the relative names and sizes, in order; the same wherever the folders lie."""
         self.other_formats = other_formats
@@ -49,7 +52,7 @@ class ImageFolder:
     @property
     def nbytes(self) -> int:
         """Memory held for the files (the folder table apart)."""
-        return len(self._names) + self._name_ends.nbytes + self._folder_of.nbytes
+        return len(self._names) + self._name_ends.nbytes + self._folder_of.nbytes + self.sizes.nbytes
 
     def path(self, index: int) -> Path:
         """Where image `index` lies."""
@@ -96,6 +99,7 @@ def scan(roots: Sequence[Path], *, exclude: Path | None = None) -> ImageFolder:
         names=bytes(scanner.names),
         name_ends=np.array(scanner.name_ends, dtype=np.int64),
         folder_of=np.array(scanner.folder_of, dtype=np.int32),
+        sizes=np.array(scanner.sizes, dtype=np.int64),
         fingerprint=scanner.fingerprint(),
         other_formats=dict(sorted(scanner.others.items())),
         warnings=scanner.warnings(),

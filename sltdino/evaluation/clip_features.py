@@ -1,12 +1,13 @@
 """Features of clips, batch by batch: images decoded ahead, batches that cross clips, clips completed in order."""
 
+import functools
 import itertools
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +20,9 @@ from sltdino.errors import CheckpointError, ResourceError
 from sltdino.evaluation.clips import Clip
 from sltdino.evaluation.features import Pixels
 from sltdino.models.vit import Features, VisionTransformer
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 BLACK_SPREAD = 8
 """An image is black when no channel spans more than this many of 255 levels: constant but for JPEG's noise."""
@@ -146,7 +150,8 @@ def clip_features(
     done = 0
     try:
         with quiet():
-            loaded = _loaded(frames, pixels, pool if num_workers else None, ahead=2 * batch_size)
+            load = functools.partial(_load, pixels=pixels)
+            loaded = ahead(pool if num_workers else None, load, frames, most=2 * batch_size)
             while chunk := list(itertools.islice(loaded, batch_size)):
                 done += len(chunk)
                 yield Step(done, tuple(_fill(network, chunk, TOKENS[tokens], dtype)))
@@ -154,16 +159,15 @@ def clip_features(
         pool.shutdown(cancel_futures=True)
 
 
-def _loaded(
-    frames: Iterator[_Frame], pixels: Pixels, pool: ThreadPoolExecutor | None, *, ahead: int
-) -> Iterator[_Loaded]:
+def ahead(pool: ThreadPoolExecutor | None, do: Callable[[T], R], items: Iterator[T], *, most: int) -> Iterator[R]:
+    """`map` in the threads of a pool, in order, at most `most` results ahead; without a pool, each in its turn."""
     if pool is None:
-        yield from (_load(frame, pixels) for frame in frames)
+        yield from map(do, items)
         return
-    waiting: deque[Future[_Loaded]] = deque()
-    for frame in frames:
-        waiting.append(pool.submit(_load, frame, pixels))
-        if len(waiting) > ahead:
+    waiting: deque[Future[R]] = deque()
+    for item in items:
+        waiting.append(pool.submit(do, item))
+        if len(waiting) > most:
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
@@ -202,18 +206,31 @@ def _fill(
 def _forward(
     network: VisionTransformer, images: Tensor, tokens: Sequence[str], dtype: str
 ) -> dict[str, NDArray[np.floating]]:
-    device = network.cls_token.device
-    try:
-        with torch.inference_mode():
-            outputs = network.forward_features(images.to(device))
-            arrays = {name: _TOKEN[name](outputs).float().cpu().numpy() for name in tokens}
-    except torch.OutOfMemoryError as error:
-        raise ResourceError(f"{device} is out of memory; use a smaller --batch-size") from error
+    arrays = {name: feature.numpy() for name, feature in token_features(network, images, tokens).items()}
     with np.errstate(over="ignore"):  # the check below says it better
         features = {name: array.astype(dtype) for name, array in arrays.items()}
     for name, array in features.items():
         if not np.isfinite(array).all():
-            exact = np.isfinite(arrays[name]).all()
-            cause = f"do not fit {dtype}; use --dtype float32" if exact else "are not finite; its weights are damaged"
-            raise CheckpointError(f"features ({name}) of this backbone {cause}", code="E-FEATURES")
+            message = f"features ({name}) of this backbone do not fit {dtype}; use --dtype float32"
+            raise CheckpointError(message, code="E-FEATURES")
+    return features
+
+
+def token_features(network: VisionTransformer, images: Tensor, tokens: Sequence[str]) -> dict[str, Tensor]:
+    """Features `[B, D]` of normalised images by token, in float32 on the CPU.
+
+    Raises:
+        CheckpointError: one is not finite. ResourceError: out of memory.
+    """
+    device = network.cls_token.device
+    try:
+        with torch.inference_mode():
+            outputs = network.forward_features(images.to(device))
+            features = {name: _TOKEN[name](outputs).float().cpu() for name in tokens}
+    except torch.OutOfMemoryError as error:
+        raise ResourceError(f"{device} is out of memory; use a smaller --batch-size") from error
+    for name, feature in features.items():
+        if not feature.isfinite().all():
+            message = f"features ({name}) of this backbone are not finite; its weights are damaged"
+            raise CheckpointError(message, code="E-FEATURES")
     return features

@@ -52,6 +52,11 @@ class Pixels(NamedTuple):
         return (resized[0].float() / 255 - mean) / std
 
 
+def raw_pixels(images: Tensor) -> Tensor:
+    """The baseline's features of square images `[B, 3, S, S]`: their pixels, at 32 px a side at most."""
+    return F.adaptive_avg_pool2d(images, min(images.shape[-1], _PIXEL_SIDE)).flatten(1)
+
+
 class KnnProbe:
     """Weighted k-NN accuracy of a backbone on held-out images, always the same ones.
 
@@ -97,9 +102,8 @@ class KnnProbe:
         return self._accuracy(lambda images: backbone(images.to(device)).cpu(), backbone)
 
     def pixel_accuracy(self) -> float:
-        """The baseline: the same vote on raw pixels, at 32 px a side at most."""
-        side = min(self.pixels.size, _PIXEL_SIDE)
-        return self._accuracy(lambda images: F.adaptive_avg_pool2d(images, side).flatten(1), None)
+        """The baseline: the same vote on raw pixels."""
+        return self._accuracy(raw_pixels, None)
 
     def _accuracy(self, embed: Callable[[Tensor], Tensor], network: torch.nn.Module | None) -> float:
         was_training = network is not None and network.training

@@ -10,10 +10,14 @@ import pytest
 from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_files import load_settings
 from sltdino.pretraining.outcome import RunSummary, next_commands, outcome
-from sltdino.training.health import Health
+from sltdino.training.health import UNIFORM, Finding
+from sltdino.training.observation import Health
 
 LOG_K = math.log(1024)
-SOUND = Health(0.0, target_entropy=0.5 * LOG_K, assignment_entropy=0.9 * LOG_K, feature_spread=0.9, cosine_to_mean=0.1)
+SOUND = Health(
+    0.0, target_entropy=0.5 * LOG_K, assignment_entropy=0.9 * LOG_K, assignment_kl=0.1, feature_spread=0.9,
+    cosine_to_mean=0.1,
+)  # fmt: skip
 
 
 def ended(knn: float, *, untrained: float, pixels: float = 0.1, best: Any = None) -> RunSummary:
@@ -41,8 +45,9 @@ def test_the_loss_and_that_of_guessing_are_said() -> None:
 
 
 def test_a_collapsed_run_is_not_sent_on_to_train_longer() -> None:
-    said = outcome(ended(0.2, untrained=0.3), settled(), SOUND._replace(target_entropy=LOG_K))
-    assert "raise --learning-rate" in said
+    collapse = Finding(UNIFORM, True, 300, "the teacher knows nothing", "raise --learning-rate")
+    said = outcome(ended(0.2, untrained=0.3), settled(), SOUND, [collapse])
+    assert said.endswith("worse than the untrained network: uniform collapse: raise --learning-rate")
     assert "longer" not in said
 
 

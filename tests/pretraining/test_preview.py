@@ -380,7 +380,7 @@ def test_all_errors_are_listed_at_once(look: Look, own_pictures: Path, tmp_path:
     for what in (
         "lies inside",
         "fewer than the 64",
-        "is also a training image",
+        "validation images are training images too",
         "no register tokens",
         "end the weights",
     ):

@@ -1,0 +1,128 @@
+"""`sltdino evaluate BACKBONE`."""
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from sltdino.cli import completion
+from sltdino.cli.progress_line import ProgressLine
+from sltdino.cli.results import print_json
+from sltdino.core.machine import MOST_WORKERS, usable_cores
+from sltdino.core.missing import not_there
+from sltdino.core.settings_schema import printable
+from sltdino.errors import SettingsError
+
+_SHOWN_BAD = 20
+
+
+def evaluate(
+    backbone: Annotated[
+        Path,
+        typer.Argument(
+            metavar="BACKBONE",
+            help="Run folder, checkpoint or file of weights.",
+            autocompletion=completion.runs_and_weights,
+            readable=False,
+        ),
+    ],
+    train_dirs: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--train-dir", metavar="DIR", help="Labelled images to learn from; repeatable. [default: the run's]"
+        ),
+    ] = None,
+    val_dirs: Annotated[
+        list[Path] | None,
+        typer.Option("--val-dir", metavar="DIR", help="Those to be judged on; repeatable. [default: the run's]"),
+    ] = None,
+    which: Annotated[
+        Literal["last", "best"], typer.Option(metavar="last|best", help="Checkpoint of a run folder. [default: last]")
+    ] = "last",
+    k: Annotated[
+        list[int] | None, typer.Option("--k", metavar="INT", min=1, help="Neighbours; repeatable. [default: 20]")
+    ] = None,
+    temp: Annotated[
+        float, typer.Option(metavar="FLOAT", help="Of the neighbours' votes. [default: 0.07]", show_default=False)
+    ] = 0.07,
+    shots: Annotated[
+        list[int] | None,
+        typer.Option("--shots", metavar="INT", min=1, help="Images a class; repeatable. [default: 1, 5 and 10]"),
+    ] = None,
+    group_regex: Annotated[
+        str, typer.Option(metavar="REGEX", help="Its one capture group, found in a file name, is the image's signer.")
+    ] = "",
+    solver: Annotated[
+        Literal["torch", "sklearn"],
+        typer.Option(metavar="torch|sklearn", help="Of the linear probe. [default: torch]"),
+    ] = "torch",
+    tokens: Annotated[
+        Literal["cls", "mean", "both"],
+        typer.Option(metavar="cls|mean|both", help="CLS token, mean of the patch tokens, or both. [default: cls]"),
+    ] = "cls",
+    image_size: Annotated[
+        int | None, typer.Option(metavar="INT", min=1, help="Side that crops are resized to. [default: the backbone's]")
+    ] = None,
+    batch_size: Annotated[
+        int, typer.Option(metavar="INT", min=1, help="Images at once. [default: 64]", show_default=False)
+    ] = 64,
+    num_workers: Annotated[
+        int | None, typer.Option(metavar="INT", min=0, help="Threads that decode. [default: a core each, at most 8]")
+    ] = None,
+    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, ... [default: auto]")] = "auto",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", readable=False, help="JSON file that gets the results too."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Measure what a backbone's features say about labels, beside an untrained network and raw pixels.
+
+    The labels are the sub-folders of --train-dir and --val-dir. Weighted k-NN, a linear probe and k-NN with few images
+    of each class, all of frozen features; accuracy and balanced accuracy with 95 % intervals, what is taken for what,
+    and each class by itself. The images of --val-dir are judged and never fitted to.
+
+    Photos of one signer resemble each other. With --group-regex '^(signer[0-9]+)' and such names, no signer stands on
+    both sides, and the intervals say what other signers would change.
+
+    Where BACKBONE is a run, or lies in the folder of one, the results are kept in RUN/evaluations; the same call
+    replaces them.
+    """
+    if not backbone.exists():
+        raise SettingsError(f"BACKBONE: {not_there(backbone)}")
+
+    from sltdino.evaluation.evaluate import DEFAULTS, EvaluateOptions
+    from sltdino.pretraining.evaluate import evaluate as evaluate_source
+
+    threads = min(MOST_WORKERS, usable_cores()) if num_workers is None else num_workers
+    options = EvaluateOptions(
+        k=_each_once(k) or DEFAULTS.k, temp=temp, shots=_each_once(shots) or DEFAULTS.shots, solver=solver,
+        group_regex=group_regex, tokens=tokens, image_size=image_size, batch_size=batch_size, num_workers=threads,
+        device=device,
+    )  # fmt: skip
+    with contextlib.closing(ProgressLine()) as progress:
+        report = evaluate_source(
+            backbone, train_dirs=train_dirs or (), val_dirs=val_dirs or (), which=which, options=options,
+            output=output, on_progress=(lambda done, total: None) if quiet else progress,
+        )  # fmt: skip
+    _show(report.record, report.kept, as_json=as_json)
+
+
+def _each_once(numbers: list[int] | None) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(numbers or ()))
+
+
+def _show(record: dict[str, Any], kept: tuple[Path, ...], *, as_json: bool) -> None:
+    for bad in record["bad_images"][:_SHOWN_BAD]:
+        print(printable(f"unreadable: {bad['path']}: {bad['reason']}"), file=sys.stderr)
+    if as_json:
+        for note in record["notes"]:
+            print(printable(f"note: {note}"), file=sys.stderr)
+        print_json({**record, "kept": kept})
+    else:
+        from sltdino.report import evaluation_page
+
+        typer.echo(evaluation_page.render(record, kept))
