@@ -49,6 +49,12 @@ class Clip(NamedTuple):
         return int(self.frames[-1]) - self.first + 1
 
 
+def clip_of(path: Path) -> str:
+    """The clip of a crop named `<video>_f<number>`, with its folder: `hand_l/video7`; empty for other names."""
+    match = _FRAME.fullmatch(path.stem)
+    return os.fspath(path.with_name(match["clip"])) if match else ""
+
+
 def common_folder(inputs: Sequence[Path]) -> Path:
     """The folder that the places of clips are relative to: the input, or the folder that several inputs share."""
     folders = [path if path.is_dir() else path.parent for path in map(Path.absolute, inputs)]

@@ -48,7 +48,7 @@ from sltdino.pretraining.preview_facts import DryRun, Forecast, Images, Machine,
 from sltdino.pretraining.probes import Probes, build_probes
 from sltdino.pretraining.progress import Reporter, Silent
 from sltdino.pretraining.sample import Sample, decode_sample, stops_a_run, too_many_bad
-from sltdino.pretraining.session import COPIES, build_batches, uses_autocast
+from sltdino.pretraining.session import COPIES, uses_autocast
 from sltdino.pretraining.start import (
     Collected,
     asked_for,
@@ -59,6 +59,7 @@ from sltdino.pretraining.start import (
     output_dir,
     overwrites,
 )
+from sltdino.training.batches import build_batches
 
 SECONDS = 15.0
 """Time for the measurements; building the networks and the first images come on top."""

@@ -22,6 +22,7 @@ from sltdino.models.student_teacher import StudentTeacher, build_student_teacher
 from sltdino.models.whitening import whiten_patch_embedding
 from sltdino.objectives.algorithms import build_objective, masks_patches
 from sltdino.pretraining.probes import Probes, build_probes
+from sltdino.training.batches import build_batches
 from sltdino.training.optimizer import build_optimizer
 from sltdino.training.schedules import build_schedules
 from sltdino.training.trainer import Trainer
@@ -63,26 +64,6 @@ def build_session(
     adapted = start_weights(model, settings, images, initial)
     trainer = build_trainer(model, settings, steps, world)
     return Session(settings, world, images, steps, trainer, batches, probes, adapted)
-
-
-def build_batches(settings: PretrainSettings, images: ImageFolder, world: World) -> BatchBuilder:
-    """What makes the batches of a run whose settings are settled.
-
-    Raises:
-        DataError, ResourceError: as `BatchBuilder`.
-    """
-    return BatchBuilder(
-        images,
-        settings.dataset,
-        settings.augmentation,
-        seed=settings.seed,
-        patch_size=known(settings.vit.patch_size),
-        mask_ratio=settings.loss.patch_mask_ratio,
-        mask_probability=settings.loss.patch_mask_prob if masks_patches(settings.algorithm) else 0.0,
-        pseudo_epochs=settings.pseudo_epochs,
-        accumulate_steps=settings.optimizer.accumulate_steps,
-        world=world,
-    )
 
 
 def masked_share(settings: PretrainSettings) -> float:

@@ -1,0 +1,64 @@
+"""The report's pictures: what a run was shown and what it learned, made on its own images."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from sltdino.core.run_files import read_settings
+from sltdino.errors import RunFolderError, SltDinoError
+from sltdino.report.html import Html, paragraph, section
+from sltdino.report.picture_attention import attention
+from sltdino.report.picture_crops import crops
+from sltdino.report.picture_map import feature_map
+from sltdino.report.picture_neighbours import neighbours
+from sltdino.report.picture_patches import patches
+from sltdino.report.picture_source import Source, load_source
+
+_OF_FEATURES: dict[str, tuple[str, Callable[[Source], list[Html]]]] = {
+    "attention": ("Where it looks", attention),
+    "patches": ("Patch features", patches),
+    "neighbours": ("What it finds alike", neighbours),
+    "map": ("Map of the features", feature_map),
+}
+"""Section anchor to its title and what draws it."""
+
+
+def run_pictures(run: Path, *, groups: str = "") -> list[Html]:
+    """Sections with pictures of a run: crops and masks, attention, patch features, neighbours, map of the features.
+
+    The same run gives the same pictures. What cannot be shown is a section that says what is missing and what to do.
+    About half a minute on one core for a ViT-S at 224 px.
+
+    Args:
+        groups: a regular expression whose first group (or whole match) in the path of an image names its signer or
+            video; without one, names like `signer12` and `video_f000123` are understood.
+
+    Raises:
+        MissingInputError: `run` is no run folder.
+    """
+    try:
+        settings = read_settings(run).settings
+    except RunFolderError as error:
+        return [section("pictures", "Pictures", _not_shown(error))]
+    sections = [section("crops", "Crops as the student saw them", *_or_why(lambda: crops(run, settings)))]
+    try:
+        source = load_source(run, settings, groups=groups)
+    except (SltDinoError, OSError) as error:
+        return [*sections, section("features", "What it learned", _not_shown(error))]
+    return [
+        *sections,
+        *(
+            section(anchor, title, *_or_why(lambda draw=draw: draw(source)))  # type: ignore[misc]
+            for anchor, (title, draw) in _OF_FEATURES.items()
+        ),
+    ]
+
+
+def _or_why(draw: Callable[[], list[Html]]) -> list[Html]:
+    try:
+        return draw()
+    except (SltDinoError, OSError) as error:
+        return [_not_shown(error)]
+
+
+def _not_shown(error: Exception) -> Html:
+    return paragraph(f"Not shown: {error}.", kind="warn")
