@@ -66,6 +66,12 @@ _HEALTH = (
         rules=_log_k,
     ),
     Chart(
+        "Balance of the prototypes",
+        {"assignment_kl": "imbalance"},
+        "How far the mean target is from uniform, in nats; ln K: one prototype for all.",
+    ),
+    Chart("Prototypes in use", {"prototypes_used": "prototypes"}, "That are the likeliest one of some target."),
+    Chart(
         "Spread of the features",
         {"feature_spread": "spread", "cosine_to_mean": "cosine to the mean"},
         "Spread 1 fills the sphere; cosine 1 means that all features are one.",
@@ -103,19 +109,17 @@ EVALUATION = (
     ),
 )
 """Of `eval` records; k-NN has a chart of its own."""
-_KNOWN = {field for charts in TRAINING.values() for chart in charts for field in chart.fields}
 
 
 def training_charts(history: History, params: Mapping[str, Any]) -> list[Html]:
-    """What was logged while training, under a heading for every kind; what is not known here comes last, as it is."""
+    """What was logged while training, under a heading for every kind."""
     marks = marks_of(history)
-    unknown = tuple(Chart(field, {field: field}, "As logged.") for field in history.steps if field not in _KNOWN)
     return [
         subsection(heading, side_by_side(figures))
-        for heading, charts in {**TRAINING, "Other numbers": unknown}.items()
+        for heading, charts in TRAINING.items()
         if (
             figures := [
-                draw(chart, lines, anchor=f"{heading.lower().split()[0]}-{at}", rules=chart.rules(params), marks=marks)
+                draw(chart, lines, anchor=f"{heading.lower()}-{at}", rules=chart.rules(params), marks=marks)
                 for at, chart in enumerate(charts)
                 if (lines := lines_of(chart, history.steps))
             ]
@@ -143,11 +147,7 @@ def evaluation_charts(history: History) -> list[Html]:
 
 def marks_of(history: History) -> Marks:
     """What happened when, for the axis of steps."""
-    return Marks(
-        history.epochs,
-        [resume.step for resume in history.resumes],
-        [(span.first, span.last, span.name) for span in history.spans],
-    )
+    return Marks(history.epochs, history.resumes, history.spans)
 
 
 def draw(

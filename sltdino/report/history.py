@@ -1,151 +1,77 @@
-"""The numbers that a run logged, read once in constant memory: means of as many steps as a chart has room for."""
+"""What the charts of a run are drawn from: its curves, its evaluations, and what happened when."""
 
-import math
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sltdino.core.run_files import read_metrics, read_names
+from sltdino.report.curves import Curve, number
+from sltdino.report.digest import CURVES, Digest
+from sltdino.training.health import STARTING
 
-ROOM = 400
-"""Points of a line at most. A chart is that many pixels wide, or less."""
-_MOST_FIELDS = 100
-_LARGEST = 1e300
-_TIMES = {"step", "epoch", "epoch_step", "eta_seconds"}
+_TIMES = {"step", "epoch"}
 
 
 class Point(NamedTuple):
-    """What was logged in one or more steps that follow each other."""
+    """A value of one or more steps that follow each other."""
 
     step: float
-    """The mean step."""
+    """The last of them."""
     value: float
-    """The mean value."""
+    """Their mean."""
     low: float
     high: float
-    records: int
-    """How many it stands for."""
 
 
 class Span(NamedTuple):
-    """Steps with one verdict other than healthy."""
+    """Steps with a finding."""
 
     name: str
     first: int
     last: int
 
 
-class Resume(NamedTuple):
-    """Where a run went on after a stop."""
-
-    step: int
-    checkpoint: str
-
-
-class Series:
-    """A line that grows at its end and never has more than `ROOM` points: full, it halves its resolution."""
-
-    def __init__(self) -> None:
-        self.points: list[Point] = []
-        self._per_point = 1
-        self._open: Point | None = None
-
-    def add(self, step: float, value: float) -> None:
-        """Take in one record."""
-        self._open = _merged(self._open, Point(step, value, value, value, 1))
-        if self._open.records < self._per_point:
-            return
-        self.points.append(self._open)
-        self._open = None
-        if len(self.points) == ROOM:
-            self._per_point *= 2
-            pairs = zip(self.points[::2], self.points[1::2], strict=True)
-            self.points = [_merged(one, other) for one, other in pairs]
-
-    def all(self) -> list[Point]:
-        """The points, with what has not filled one yet."""
-        return [*self.points, self._open] if self._open else self.points
-
-
 class History(NamedTuple):
-    """What the charts of a run are drawn from."""
+    """The numbers of a run over its steps."""
 
-    steps: dict[str, list[Point]]
-    """By field of the `train_step` records."""
-    evaluations: dict[str, list[Point]]
+    steps: Mapping[str, Sequence[Point]]
+    """By field of the `train_step` records; fields without a number are left out."""
+    evaluations: Mapping[str, Sequence[Point]]
     """By field of the `eval` records."""
-    epochs: list[tuple[int, int]]
-    """Epochs that ended and their last steps, thinned out where there are many."""
-    resumes: list[Resume]
-    spans: list[Span]
-    """Where the run was not healthy."""
-    last_step: int
+    epochs: Sequence[tuple[int, int]]
+    """Epochs that ended and their last steps."""
+    resumes: Sequence[int]
+    """Steps at which the run went on after a stop."""
+    spans: Sequence[Span]
+    """Where the watch found something, in order."""
 
 
-def read_history(run: Path) -> History:
-    """Everything that a run logged, without its lock: the run may be going on.
-
-    Raises:
-        RunFolderError: params.json is damaged. StorageError: the records cannot be read.
-    """
-    steps: dict[str, Series] = {}
-    evaluations: dict[str, Series] = {}
-    epochs: list[tuple[int, int]] = []
-    resumes: list[Resume] = []
-    spans: list[Span] = []
-    last_step = 0
-    for record in read_metrics(run, read_names(run).history_file):
-        step = number(record.get("step"))
-        if step is None:
-            continue
-        last_step = int(step)
-        match record.get("context"):
-            case "train_step":
-                _add_all(steps, step, record)
-                _extend(spans, last_step, record.get("health"))
-            case "eval":
-                _add_all(evaluations, step, record)
-            case "train_epoch" if (epoch := number(record.get("epoch"))) is not None:
-                epochs.append((int(epoch), last_step))
-                epochs = epochs[1::2] if len(epochs) > 2 * ROOM else epochs
-            case "resume":
-                resumes.append(Resume(last_step, str(record.get("checkpoint", ""))))
-    lines, measured = ({key: series.all() for key, series in kind.items()} for kind in (steps, evaluations))
-    return History(lines, measured, epochs, resumes, [span for span in spans if span.name], last_step)
-
-
-def number(value: object) -> float | None:
-    """A finite number as such; None for anything else that may stand in a record."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if -_LARGEST < value < _LARGEST and not math.isnan(value) else None
-
-
-def _add_all(lines: dict[str, Series], step: float, record: Mapping[str, Any]) -> None:
-    for key, value in record.items():
-        found = number(value) if key not in _TIMES else None
-        if found is not None and (key in lines or len(lines) < _MOST_FIELDS):
-            lines.setdefault(key, Series()).add(step, found)
-
-
-def _extend(spans: list[Span], step: int, health: object) -> None:
-    """Go on with the last span, or begin one; a healthy stretch is a span without a name."""
-    name = health if isinstance(health, str) and health != "healthy" else ""
-    if spans and spans[-1].name == name:
-        spans[-1] = spans[-1]._replace(last=step)
-    else:
-        spans.append(Span(name, step, step))
-
-
-def _merged(one: Point | None, other: Point) -> Point:
-    if one is None:
-        return other
-    records = one.records + other.records
-    shares = one.records / records, other.records / records
-    return Point(
-        one.step * shares[0] + other.step * shares[1],
-        one.value * shares[0] + other.value * shares[1],
-        min(one.low, other.low),
-        max(one.high, other.high),
-        records,
+def history_of(digest: Digest) -> History:
+    """The history that a digest has read so far."""
+    curves = {name: points_of(digest.curve(name)) for name in CURVES}
+    last_step = number(digest.step.get("step")) or 0
+    spans = [Span(past.name, past.since_step, past.until_step) for past in digest.past]
+    spans += [
+        Span(found.name, digest.since(found), int(last_step)) for found in digest.findings if found.name != STARTING
+    ]
+    return History(
+        {name: points for name, points in curves.items() if points},
+        _measured(digest.evaluations),
+        digest.epoch_ends,
+        [record["step"] for record in digest.resumes],
+        sorted(spans, key=lambda span: span.first),
     )
+
+
+def points_of(curve: Curve) -> list[Point]:
+    """The stretches of a curve that have a value."""
+    known = curve.known()
+    columns = (known.steps, known.mean, known.low, known.high)
+    return [Point(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+
+
+def _measured(records: Sequence[Mapping[str, Any]]) -> dict[str, list[Point]]:
+    found: dict[str, list[Point]] = {}
+    for record in records:
+        for key, value in record.items():
+            if key not in _TIMES and (measured := number(value)) is not None:
+                found.setdefault(key, []).append(Point(record["step"], measured, measured, measured))
+    return found

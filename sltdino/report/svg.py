@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from sltdino.report.history import Point
+from sltdino.report.history import Point, Span
 from sltdino.report.html import NOTHING, Html, element
 from sltdino.report.ticks import Axis, axis, label
 
@@ -43,13 +43,10 @@ class Marks(NamedTuple):
     epochs: Sequence[tuple[int, int]] = ()
     """Epoch and its last step."""
     resumes: Sequence[int] = ()
-    spans: Sequence[tuple[int, int, str]] = ()
-    """First and last step of what was not healthy, and its name."""
+    spans: Sequence[Span] = ()
 
     def epoch_at(self, step: float) -> int | None:
         """The epoch that a step lies in; None where it is not known."""
-        if not self.epochs or len(self.epochs) <= self.epochs[-1][0] - self.epochs[0][0]:  # thinned out
-            return None
         at = bisect_left(self.epochs, step, key=lambda epoch: epoch[1])
         return self.epochs[at][0] if at < len(self.epochs) else None
 
@@ -129,7 +126,7 @@ def smoothed(points: Sequence[Point]) -> list[tuple[float, float]]:
 def _fit(points: Sequence[Point], step: float) -> float:
     """The value at `step` of a line through the points, by weighted least squares."""
     reach = 1.001 * max(abs(point.step - step) for point in points) or 1.0
-    weights = [point.records * (1 - (abs(point.step - step) / reach) ** 3) ** 3 for point in points]
+    weights = [(1 - (abs(point.step - step) / reach) ** 3) ** 3 for point in points]
     total = sum(weights)
     mean_x = sum(weight * (point.step - step) for weight, point in zip(weights, points, strict=True)) / total
     mean_y = sum(weight * point.value for weight, point in zip(weights, points, strict=True)) / total
@@ -165,9 +162,9 @@ def _grid(frame: Frame) -> Html:
 def _marks(frame: Frame, marks: Marks) -> Html:
     """Behind the lines: epochs as short strokes at the top, resumes as dashed lines, unhealthy stretches shaded."""
     parts: list[Html] = []
-    for first, last, name in marks.spans:
-        left, right = frame.across(first), frame.across(last)
-        text = element("title", f"{name}: steps {first:,} to {last:,}")
+    for span in marks.spans:
+        left, right = frame.across(span.first), frame.across(span.last)
+        text = element("title", f"{span.name}: steps {span.first:,} to {span.last:,}")
         parts.append(_box(left - 1, _TOP, right - left + 2, _BOTTOM - _TOP, text, class_="span"))
     stride = -(-len(marks.epochs) // _MOST_EPOCH_MARKS) or 1
     for _, step in marks.epochs[stride - 1 :: stride]:
@@ -200,7 +197,7 @@ def _line(frame: Frame, line: Line, at: int, *, smooth: bool) -> Html:
         dots = (frame.at(*place) for place in logged)
         parts += [element("circle", cx=f"{x:.1f}", cy=f"{y:.1f}", r=2.5, class_=_style("dot", at)) for x, y in dots]
     elif smooth:
-        if any(point.records > 1 for point in points):
+        if any(point.low < point.high for point in points):
             outline = [(p.step, p.high) for p in points] + [(p.step, p.low) for p in reversed(points)]
             parts.append(element("path", d=f"{_path(frame, outline)}Z", class_=_style("band", at)))
         parts.append(element("path", d=_path(frame, logged), class_=_style("raw", at)))
@@ -232,9 +229,8 @@ def _tip(frame: Frame, lines: Sequence[Line], step: float, write: Callable[[floa
         if line.points
     ]
     first = nearest[0][2]
-    of = f", mean of {first.records}" if first.records > 1 else ""
     time = f"step {first.step:,.0f}" if epoch is None else f"step {first.step:,.0f}, epoch {epoch}"
-    texts = [f"{time}{of}", *(f"{name} {write(point.value)}" for _, name, point in nearest)]
+    texts = [time, *(f"{name} {write(point.value)}" for _, name, point in nearest)]
     width, height = max(map(len, texts)) * _CHARACTER + 12, len(texts) * _ROW + 8
     x = frame.across(step)
     left = min(x + 8, WIDTH - width) if x < (_LEFT + _RIGHT) / 2 else max(x - 8 - width, 0)
