@@ -50,22 +50,28 @@ def summarize(run: Path) -> dict[str, Any]:
 class RunReader:
     """Reads a run again and again, and of its metrics each time only what was added.
 
+    `was_reread` says of the last look that all was read anew: a resume had cut the metrics back, or changed the run.
+
     Raises:
         MissingInputError: `run` holds no run. RunFolderError: its params.json is damaged.
     """
 
     def __init__(self, run: Path) -> None:
         self.run = run
-        self._params = _params(run)
-        self.digest = Digest(run / read_names(run).history_file, self._params)
-        self.was_cut = False
-        """Whether the last look found the metrics cut back, as a resumed run does, and read them anew."""
+        self._begin()
+
+    def _begin(self) -> None:
+        self._written = _stamp(self.run)
+        self._params = _params(self.run)
+        self.digest = Digest(self.run / read_names(self.run).history_file, self._params)
 
     def facts(self) -> dict[str, Any]:
         """What `summarize` says of this moment. Raises what it raises."""
+        if began_again := _stamp(self.run) != self._written:  # resumed with other settings, or overwritten
+            self._begin()
         run, params, digest = self.run, self._params, self.digest
         status = read_status(run)
-        self.was_cut = digest.update()
+        self.was_reread = digest.update() or began_again
         state = _state(run, status)
         facts = {
             "run": str(run),
@@ -86,6 +92,12 @@ class RunReader:
             "files": _files(run),
         }
         return {**facts, "verdict": judge_run(facts)._asdict()}
+
+
+def _stamp(run: Path) -> tuple[int, int]:
+    """What is other once params.json was written anew."""
+    stat = (run / PARAMS).stat() if (run / PARAMS).exists() else None
+    return (stat.st_ino, stat.st_mtime_ns) if stat is not None else (0, 0)
 
 
 def _params(run: Path) -> dict[str, Any]:
