@@ -68,9 +68,13 @@ _HEALTH = (
     Chart(
         "Balance of the prototypes",
         {"assignment_kl": "imbalance"},
-        "How far the mean target is from uniform, in nats; ln K: one prototype for all.",
+        "Divergence of the teacher's mean answer from uniform, in nats; ln K: one prototype for all images.",
     ),
-    Chart("Prototypes in use", {"prototypes_used": "prototypes"}, "That are the likeliest one of some target."),
+    Chart(
+        "Prototypes in use",
+        {"prototypes_used": "prototypes"},
+        "Over the last steps, how many were the likeliest of some target.",
+    ),
     Chart(
         "Spread of the features",
         {"feature_spread": "spread", "cosine_to_mean": "cosine to the mean"},
@@ -90,6 +94,7 @@ _SPEED = (
 TRAINING = {"Loss": _LOSS, "Health": _HEALTH, "Schedules": _SCHEDULES, "Speed": _SPEED}
 """Of `train_step` records, by heading."""
 
+KNN = Chart("k-NN accuracy", {"knn": "k-NN"}, "On held-out labelled images.", factor=100, unit="%")
 EVALUATION = (
     Chart(
         "RankMe", {"rankme": "RankMe"}, "How many directions the features use, by the entropy of their singular values."
@@ -135,9 +140,7 @@ def evaluation_charts(history: History) -> list[Html]:
         pixels = history.evaluations.get("knn_pixels", [])
         rules = [Rule(100 * points[0].value, "at the start")] if points[0].step == 0 and len(points) > 1 else []
         rules += [Rule(100 * pixels[0].value, "raw pixels")] if pixels else []
-        chart = Chart("k-NN accuracy", {"knn": "k-NN"}, "On held-out labelled images.", factor=100, unit="%")
-        lines = lines_of(chart, history.evaluations)
-        figures.append(draw(chart, lines, anchor="knn", rules=rules, marks=marks))
+        figures.append(draw(KNN, lines_of(KNN, history.evaluations), anchor="knn", rules=rules, marks=marks))
     return figures + [
         draw(chart, lines, anchor=f"measure-{at}", marks=marks)
         for at, chart in enumerate(EVALUATION)
@@ -162,7 +165,14 @@ def draw(
         text = f"{chart.title}, {scale} scale. " + " ".join(_told(line, write) for line in lines)
         shown = [rule for rule in rules if rule.value > 0 or scale == "linear"]
         return line_chart(
-            lines, description=text, write=write, log=scale == "log", smooth=chart.smooth, rules=shown, marks=marks
+            lines,
+            description=text,
+            write=write,
+            unit=chart.unit if chart.unit == "%" else "",
+            log=scale == "log",
+            smooth=chart.smooth,
+            rules=shown,
+            marks=marks,
         )
 
     scales = chart.scale.split(" or ")

@@ -1,11 +1,12 @@
 """The results of `sltdino evaluate` as tables, the confusion matrix among them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sltdino.report.html import Html, details, element, facts, join, paragraph, scrollable, subsection, table
 from sltdino.report.settings_table import code
 
+FEATURES = ("trained", "untrained", "raw pixels")
 _MOST_CLASSES = 60
 """Of a matrix; with more, the pairs that are confused most often are told instead."""
 _MOST_PAIRS = 15
@@ -20,26 +21,21 @@ def evaluation_tables(evaluations: Sequence[Mapping[str, Any]]) -> list[Html]:
     ]
 
 
-def results_table(results: Sequence[Mapping[str, Any]], *, caption: str) -> Html:
-    """Every method on every kind of features: accuracies with their 95 % intervals."""
-    header = ["method", "features", "accuracy", "interval", "balanced", "interval"]
+def results_table(evaluation: Mapping[str, Any], field: str, *, caption: str) -> Html:
+    """A row for each method: its accuracy on every kind of features, and what the trained ones gain over the others."""
+    cells = {(_method(row), row.get("features")): _with_interval(row, field) for row in evaluation["results"]}
+    gains = {(_method(row), row.get("over")): _with_interval(row, field, "+") for row in evaluation.get("gains", [])}
+    told = [name for name in FEATURES[1:] if field == "accuracy" and any(over == name for _, over in gains)]
     rows = [
-        [
-            _method(result),
-            result.get("features"),
-            _percent(result.get("accuracy")),
-            _interval(result.get("accuracy_interval")),
-            _percent(result.get("balanced_accuracy")),
-            _interval(result.get("balanced_accuracy_interval")),
-        ]
-        for result in results
+        [method, *(cells.get((method, name)) for name in FEATURES), *(gains.get((method, name)) for name in told)]
+        for method in dict.fromkeys(method for method, _ in cells)
     ]
-    return table(header, rows, caption=caption)
+    return table(["method", *FEATURES, *(f"trained less {name}" for name in told)], rows, caption=caption)
 
 
 def confusion_matrix(labels: Sequence[str], matrix: Sequence[Sequence[int]], *, method: str) -> Html:
     """Counts by true label (rows) and predicted one (columns); the darker, the larger the share of its row."""
-    caption = f"Confusion matrix, {method}: rows are true, columns predicted, colours shares of the row"
+    caption = f"Confusion by {method}: rows are true, columns predicted, colours shares of the row"
     head = element("tr", element("td"), *(element("th", element("span", label), scope="col") for label in labels))
     rows = [
         element(
@@ -72,21 +68,25 @@ def most_confused(labels: Sequence[str], matrix: Sequence[Sequence[int]]) -> lis
 
 
 def _evaluation(evaluation: Mapping[str, Any]) -> Html:
-    labels, confusion = evaluation.get("labels", []), evaluation.get("confusion") or {}
+    labels, confusion = evaluation["labels"], evaluation["confusion"]
+    matrix, method = confusion.get("matrix", []), str(confusion.get("method", ""))
     parts = [
-        paragraph(evaluation.get("protocol", "")),
-        results_table(evaluation.get("results", []), caption="Accuracy, and 95% intervals"),
+        results_table(evaluation, "accuracy", caption="Accuracy, with 95% intervals"),
+        paragraph(evaluation["protocol"], kind="note"),
     ]
-    if matrix := confusion.get("matrix"):
-        method = str(confusion.get("method", ""))
-        if len(labels) <= _MOST_CLASSES:
-            parts.append(confusion_matrix(labels, matrix, method=method))
-        if rows := most_confused(labels, matrix):
-            caption = f"Most often confused, {method}"
-            parts.append(table(["true", "predicted", "images", "of the true ones"], rows, caption=caption))
-    if classes := evaluation.get("per_class"):
-        parts.append(details("By class", _per_class(classes), printed=True))
-    return join([*parts, facts(_of_what(evaluation))])
+    if matrix and len(labels) <= _MOST_CLASSES:
+        parts.append(confusion_matrix(labels, matrix, method=method))
+    if rows := most_confused(labels, matrix):
+        caption = f"Most often confused by {method}"
+        pairs = table(["true", "predicted", "images", "of the true ones"], rows, caption=caption)
+        parts.append(details("Most often confused", pairs, printed=True))
+    balanced = results_table(evaluation, "balanced_accuracy", caption="Balanced accuracy: the mean over the classes")
+    parts.append(details("Balanced accuracy", balanced, printed=True))
+    if evaluation["per_class"]:
+        parts.append(details("By class", _per_class(evaluation["per_class"]), printed=True))
+    notes = [element("li", note) for note in evaluation.get("notes", [])]
+    parts += [element("ul", *notes)] if notes else []
+    return join([*parts, details("What was compared with what", facts(_of_what(evaluation)), printed=True)])
 
 
 def _per_class(classes: Sequence[Mapping[str, Any]]) -> Html:
@@ -95,18 +95,19 @@ def _per_class(classes: Sequence[Mapping[str, Any]]) -> Html:
     return table(["class", "images", "precision", "recall", "F1"], rows, caption="By class")
 
 
-def _of_what(evaluation: Mapping[str, Any]) -> list[tuple[str, object]]:
-    groups = evaluation.get("groups")
-    told = groups and f"{groups.get('train')} in training, {groups.get('val')} held out, by {groups.get('regex')}"
-    return [
-        ("backbone", code(evaluation.get("backbone", ""))),
-        ("step", evaluation.get("step")),
-        ("compared with", join(map(code, evaluation.get("train_dirs", [])), ", ")),
-        ("images", sum(evaluation.get("train_counts", []))),
-        ("tested on", join(map(code, evaluation.get("val_dirs", [])), ", ")),
-        ("test images", sum(evaluation.get("val_counts", []))),
-        ("groups", told),
-    ]
+def _of_what(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
+    groups = evaluation["groups"]
+    yield "backbone", code(evaluation["backbone"])
+    yield "checkpoint", code(evaluation["checkpoint"]) if evaluation["checkpoint"] else None
+    yield "step", evaluation["step"]
+    yield "untrained", evaluation.get("untrained")
+    for side, name in (("train", "labelled"), ("val", "tested on")):
+        of = f" of {groups[side]:,} groups" if groups else ""
+        counts = f"{sum(evaluation[f'{side}_counts']):,} images{of}: "
+        yield name, join([counts, join(map(code, evaluation[f"{side}_dirs"]), ", ")])
+    yield "groups by", code(groups["regex"]) if groups else None
+    bad = evaluation.get("bad_images")
+    yield "could not be read", len(bad) if bad else None
 
 
 def _when(evaluation: Mapping[str, Any]) -> str:
@@ -118,7 +119,7 @@ def _method(result: Mapping[str, Any]) -> str:
         case "knn":
             return f"{result.get('k')}-NN"
         case "few-shot":
-            return f"{result.get('shots')} images a class"
+            return f"{result.get('shots')} image{'s' if result.get('shots') != 1 else ''} a class"
         case other:
             return "linear probe" if other == "linear" else str(other)
 
@@ -127,10 +128,12 @@ def _percent(share: object) -> str | None:
     return f"{share:.1%}" if isinstance(share, int | float) else None
 
 
-def _interval(bounds: object) -> str | None:
-    if not isinstance(bounds, list) or len(bounds) != 2 or None in bounds:
+def _with_interval(row: Mapping[str, Any], field: str, sign: str = "") -> str | None:
+    """`46.2 [41.5, 51.0]`, in percent; None where it was not measured."""
+    if row.get(field) is None:
         return None
-    return f"{bounds[0]:.1%} to {bounds[1]:.1%}"
+    value, low, high = (round(100 * number, 1) + 0.0 for number in (row[field], *row[f"{field}_interval"]))  # no -0.0
+    return f"{value:{sign}.1f}% [{low:{sign}.1f}, {high:{sign}.1f}]"
 
 
 def _cell(count: int, total: int, *, right: bool) -> Html:

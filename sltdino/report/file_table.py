@@ -77,7 +77,7 @@ def _found(name: str, path: Path, metadata: object, digests: dict[tuple[int, int
 
 def _compared(digest: str, recorded: object) -> str:
     if not isinstance(recorded, str):
-        return "there"
+        return "present"
     return "as exported" if digest == recorded else "changed since it was exported"
 
 

@@ -14,7 +14,7 @@ GENERATOR = "sltdino"
 """What our pages say they were made with; by it, a page of ours is known again."""
 
 _VOID = {"br", "hr", "img", "input", "link", "meta"}
-_NUMBER = re.compile(r"[-+−]?\d[\d,.]*(e[-+]?\d+)?\s?(%|‰|s|ms|min|h|px|[kMGT]?i?B)?", re.ASCII)
+_NUMBER = re.compile(r"[-+−]?\d[\d,.]*(e[-+]?\d+)?\s?(%|‰|s|ms|min|h|px|[kMGT]?i?B)?(\s\[[-+.,\d ]+\])?", re.ASCII)
 _NOTHING = "–"
 
 
@@ -82,7 +82,7 @@ def gallery(*figures: Html) -> Html:
 def table(header: Sequence[object], rows: Sequence[Sequence[object]], *, caption: str) -> Html:
     """A table that scrolls in a box of its own where it is wider than the page; its first column names the rows.
 
-    Cells are escaped unless they are `Html`. None is a dash; columns of numbers, or of texts that are one (`46.2%`),
+    Cells are escaped unless they are `Html`. None is a dash; columns of numbers, and of texts like `46.2% [40, 52]`,
     stand right.
     """
     kinds = [_kind([row[at] for row in rows]) if at else None for at in range(len(header))]

@@ -74,6 +74,7 @@ def line_chart(
     *,
     description: str,
     write: Callable[[float], str],
+    unit: str = "",
     log: bool = False,
     smooth: bool = True,
     rules: Sequence[Rule] = (),
@@ -84,6 +85,7 @@ def line_chart(
     Args:
         description: what a reader who sees no picture is told.
         write: a value as text, with its unit.
+        unit: written behind the numbers of the axis; short.
         log: a logarithmic axis; what is not positive is not shown.
         smooth: whether lines of many points waver, and get a smoothed one over them.
     """
@@ -94,7 +96,7 @@ def line_chart(
     return element(
         "svg",
         _marks(frame, marks),
-        _grid(frame),
+        _grid(frame, unit),
         *(_rule(frame, rule, write) for rule in rules),
         *(_line(frame, line, at, smooth=smooth) for at, line in enumerate(kept)),
         _zones(frame, kept, write, marks),
@@ -143,13 +145,13 @@ def thinned(points: Sequence[Point], most: int) -> list[Point]:
     return [points[round(at * (len(points) - 1) / (most - 1))] for at in range(most)]
 
 
-def _grid(frame: Frame) -> Html:
+def _grid(frame: Frame, unit: str) -> Html:
     parts: list[Html] = []
     rows, columns = frame.y.ticks(), frame.x.ticks()
     for value in rows:
         y = frame.at(0, value)[1]
         parts.append(element("path", d=f"M{_LEFT} {y:.1f}H{_RIGHT}", class_="grid"))
-        parts.append(_text(label(value, rows), _LEFT - 5, y + 4, anchor="end"))
+        parts.append(_text(label(value, rows) + unit, _LEFT - 5, y + 4, anchor="end"))
     for value in columns:
         x = frame.across(value)
         parts.append(element("path", d=f"M{x:.1f} {_BOTTOM}v4", class_="axis"))

@@ -71,7 +71,7 @@ def _decades(low: float, high: float) -> list[float]:
     if last - first >= 2:
         stride = math.ceil((last - first + 1) / _MOST_TICKS)
         return [10.0**power for power in range(first, last + 1, stride)]
-    for factors in ((1, 2, 5), range(1, 10)):
+    for factors in ((1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
         between = [factor * 10.0**power for power in range(first - 1, last + 1) for factor in factors]
         inside = [float(f"{value:.12g}") for value in between if low <= value <= high]
         if len(inside) >= 3:
