@@ -48,15 +48,14 @@ def _shown(letter: str, run: Path) -> Shown:
 
 
 def _runs(shown: Sequence[Shown]) -> Section:
-    rows = [
-        [run.letter, run.title, _verdict(run.facts["verdict"]), run.facts["what"]["text"], code(run.facts["run"])]
-        for run in shown
-    ]
-    return section("runs", "Runs", table(["run", "name", "verdict", "what", "folder"], rows, caption="The runs"))
-
-
-def _verdict(verdict: Mapping[str, Any]) -> str:
-    return f"{GRADES[verdict['grade']][0]}: {verdict['why']}"
+    parts = []
+    for run in shown:
+        verdict = run.facts["verdict"]
+        word, kind = GRADES[verdict["grade"]]
+        said = paragraph(element("strong", f"{word}: "), verdict["why"], kind=kind)
+        what = paragraph(run.facts["what"]["text"], "; ", code(run.facts["run"]))
+        parts.append(subsection(f"{run.letter}: {run.title}", said, what))
+    return section("runs", "Runs", *parts)
 
 
 def _results(shown: Sequence[Shown], content: Mapping[str, Any]) -> Section:

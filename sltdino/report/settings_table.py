@@ -1,12 +1,14 @@
 """The settings of a run as tables: what was chosen for it and by whom, then all of them with what they mean."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from sltdino.core.settings_schema import BY_KEY
-from sltdino.report.html import Html, Section, details, element, escape, join, paragraph, section, table
+from sltdino.report.html import Html, Section, details, element, escape, facts, join, paragraph, section, table
 
 _DEFAULT = "default"
+_BREAK = re.compile(r"[./_](?=[^./_])")
 
 
 def settings_section(params: Mapping[str, Any]) -> Section:
@@ -41,10 +43,8 @@ def software_section(params: Mapping[str, Any]) -> Section | None:
     environment = params.get("environment")
     if not isinstance(environment, Mapping) or not environment:
         return None
-    rows = [
-        [name.replace("_", " "), value_text(value)] for name, value in environment.items() if value not in ("", None)
-    ]
-    return section("software", "Software and machine", table(["what", "value"], rows, caption="Where it was started"))
+    pairs = [(str(name).replace("_", " "), value_text(value)) for name, value in environment.items() if value != ""]
+    return section("software", "Software and machine", paragraph("Where the run was started:"), facts(pairs))
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -56,8 +56,13 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def code(text: object) -> Html:
-    """A name of the program's, as it is typed."""
-    return element("code", text)
+    """A name or path, as it is typed."""
+    return element("code", breakable(str(text)))
+
+
+def breakable(text: str) -> Html:
+    """Text that may go on in a new line behind its dots, strokes and low lines; copied, it is as it was."""
+    return Html(_BREAK.sub(r"\g<0><wbr>", escape(text)))
 
 
 def value_text(value: object) -> Html:
@@ -68,4 +73,4 @@ def value_text(value: object) -> Html:
         return escape(str(value).lower())
     if isinstance(value, list | tuple):
         return join(map(value_text, value), ", ")
-    return escape(value)
+    return breakable(str(value))
