@@ -209,6 +209,10 @@ def _waiting(run: Path) -> str:
 
 
 def _print(text: str) -> None:
+    from sltdino.report import plots
+
+    if plots.glyphs_for(_encoding()) is plots.ASCII:
+        text = text.replace("…", "~")  # which stands for what was cut out, in one column too
     typer.echo("\n".join(map(printable, text.split("\n"))))
 
 

@@ -168,7 +168,8 @@ class EvaluationSettings(Section):
     resume = "free"
 
     val_dir: Path | None = None
-    """Folder of held-out images, a sub-folder for each label: k-NN accuracy on it picks the best checkpoint."""
+    """Folder of held-out images, a sub-folder for each label: k-NN accuracy on it picks the best checkpoint. Without
+    labels, or without the folder, RankMe and other measures that need none follow the features."""
     eval_every: Positive | Auto = "auto"
     """Epochs between evaluations; auto: about ten evaluations a run."""
     knn_k: Positive = 20

@@ -11,10 +11,10 @@ from sltdino.pretraining.progress import Reporter
 from sltdino.pretraining.session import Session
 
 MEASURES = {
-    "rankme": "RankMe {:.1f}", "feature_std": "feature std {:.2f}", "alignment": "alignment {:.2f}",
-    "uniformity": "uniformity {:.2f}", "clip_retrieval": "same clip {:.1%}",
+    "rankme": ("RankMe", ".1f"), "feature_std": ("feature std", ".2f"), "alignment": ("alignment", ".2f"),
+    "uniformity": ("uniformity", ".2f"), "clip_retrieval": ("same clip", ".1%"),
 }  # fmt: skip
-"""How the label-free measures are written, in the order in which they are said."""
+"""Name and format of the label-free measures, in the order in which they are said."""
 
 
 class Evaluator:
@@ -81,7 +81,7 @@ class Evaluator:
             record |= {key: self.progress[key] for key in ("knn", "knn_pixels")}
             record["protocol"] = self.probes.knn.protocol
         record |= measures
-        if "clip_retrieval" in measures:
+        if "clip_retrieval" in measures and self.progress["clip_retrieval_pixels"] is not None:
             record["clip_retrieval_pixels"] = self.progress["clip_retrieval_pixels"]
         self._record_bad()
         self.progress["measures"] = measures
@@ -115,7 +115,9 @@ class Evaluator:
         self.progress |= {key: value for key, value in self.PROGRESS.items() if key != "judged_on"}
         if self.progress["best"] is not None and self.progress["best"]["metric"] == "knn":
             self.progress["best"] = None
-        self.run.notice("other images are evaluated than before: what was measured on those is no longer compared with")
+        said = "other images are evaluated than before: what was measured on those is no longer compared with"
+        self.run.notice(said)
+        self.reporter.say(said)
 
     def _record_bad(self) -> None:
         knn, use = self.probes.knn, self.probes.label_free.use
@@ -140,17 +142,13 @@ class Evaluator:
 
 
 def measures_said(now: Mapping[str, float], start: Mapping[str, float], *, clip_pixels: float | None) -> str:
-    """`RankMe 38.1 of 128, from 12.0; …`."""
+    """`RankMe 12.0 -> 38.1 of 128, feature std 0.12 -> 0.54`: what is measured, and from what it came."""
     parts = []
-    for name, form in MEASURES.items():
-        if name not in now:
-            continue
-        text = form.format(now[name])
-        if name == "rankme":
-            text += f" of {now['rankme_max']}"
+    for name in filter(now.__contains__, MEASURES):
+        title, form = MEASURES[name]
+        before = f"{start[name]:{form}} -> " if name in start else ""
+        more = f" of {now['rankme_max']}" if name == "rankme" else ""
         if name == "clip_retrieval" and clip_pixels is not None:
-            text += f" (raw pixels {clip_pixels:.1%})"
-        if name in start:
-            text += f" from {form.format(start[name]).rpartition(' ')[2]}"
-        parts.append(text)
+            more = f" (raw pixels {clip_pixels:{form}})"
+        parts.append(f"{title} {before}{now[name]:{form}}{more}")
     return ", ".join(parts)

@@ -85,6 +85,8 @@ class Loop:
                 before = time.monotonic()
                 self.progress["seconds"] += before - arrived
                 self._after_step(step)
+                now = time.monotonic()  # to evaluate and to save is neither a step's time nor a wait for data
+                logged_at, before = logged_at + now - before, now
         finally:
             loader.close()
 

@@ -31,13 +31,17 @@ class RunSummary(NamedTuple):
     knn_pixels: float | None
     seconds: float
     """Time spent training."""
+    measures: Mapping[str, float]
+    """Last label-free measures of the features, by their names in the metrics; empty where there are none."""
+    measures_untrained: Mapping[str, float]
 
 
 def summary_of(run: Path, steps: int, progress: Mapping[str, Any]) -> RunSummary:
     """The summary, from a checkpoint's `progress`."""
     return RunSummary(
         run, steps, progress["epoch"], progress["best"], progress["knn"], progress["knn_untrained"],
-        progress["knn_pixels"], progress["seconds"],
+        progress["knn_pixels"], progress["seconds"], progress.get("measures") or {},
+        progress.get("measures_untrained") or {},
     )  # fmt: skip
 
 
@@ -58,6 +62,10 @@ def outcome(
         parts.append(f"k-NN {untrained:.1%} before, {knn:.1%} after ({below} {pixels:.1%})")
         if knn < untrained:
             parts.append(f"worse than the {start_name(settings)}: {_advice(settings, health, findings)}")
+    if knn is None and "rankme" in summary.measures:
+        rankme, start = summary.measures["rankme"], summary.measures_untrained.get("rankme")
+        before = "" if start is None else f", {start:.0f} at the start"
+        parts.append(f"RankMe {rankme:.0f} of {summary.measures['rankme_max']:.0f}{before}")
     if summary.best is None:
         parts.append("no best checkpoint: every epoch was collapsed")
     return "; ".join(parts)

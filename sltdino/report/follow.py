@@ -88,7 +88,7 @@ def _told(record: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
             parts = [] if knn is None else [f"k-NN {knn:.1%}"]
             parts += [] if rank is None else [f"RankMe {rank:.1f}"]
             return f"epoch {epoch}: {', '.join(parts)}" if parts else ""
-        case "train_best":
+        case "train_best" if record.get("metric") == "knn":  # by the loss, most epochs are
             return f"epoch {epoch}: the best so far"
         case "resume":
             return f"resumed at step {step:,}"

@@ -97,7 +97,7 @@ def chart(
         label = labels[0] if number == 0 else labels[1] if number == height - 1 else ""
         lines.append(f"{label:>{label_width}} {glyphs.tick if label else glyphs.axis}{cells}".rstrip())
     first, last = f"step {curve.steps[0]:,.0f}", f"{curve.steps[-1]:,.0f}"
-    lines.append(f"{'':{label_width}} {glyphs.corner}{first}{last:>{num_cells - len(first)}}")
+    lines.append(f"{'':{label_width}} {glyphs.corner}{first}{last.rjust(num_cells - len(first))}")
     return lines
 
 

@@ -87,7 +87,7 @@ def _loss(loss: Mapping[str, Any], num_prototypes: int | None, glyphs: Glyphs) -
     log_k = loss["log_k"]
     compared = "" if log_k is None else f" (ln {num_prototypes} = {log_k:.2f}, as guessing has it, is dotted)"
     if loss["epochs"]:
-        text = f"{loss['epochs'][0]:.3f} -> {loss['epochs'][-1]:.3f}{compared}"
+        text = f"{_nats(loss['epochs'][0], 3)} -> {_nats(loss['epochs'][-1], 3)}{compared}"
     else:
         text = "no epoch finished yet"
     if loss["gap"] is not None and log_k:
@@ -97,8 +97,12 @@ def _loss(loss: Mapping[str, Any], num_prototypes: int | None, glyphs: Glyphs) -
     parts = (np.array(loss["curve"][name], dtype=float) for name in Curve._fields)
     rules = () if log_k is None else (log_k,)
     return lines + _indented(
-        chart(Curve(*parts), width=_CURVE, height=_HEIGHT, shown=lambda x: f"{x:.2f}", glyphs=glyphs, rules=rules)
+        chart(Curve(*parts), width=_CURVE, height=_HEIGHT, shown=_nats, glyphs=glyphs, rules=rules)
     )
+
+
+def _nats(value: float, digits: int = 2) -> str:
+    return f"{value:.{digits}f}" if abs(value) < 1000 else f"{value:.1e}"
 
 
 def _accuracy(knn: Mapping[str, Any], glyphs: Glyphs) -> list[str]:

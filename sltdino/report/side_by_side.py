@@ -156,11 +156,11 @@ def markdown(content: Mapping[str, Any]) -> str:
     settings = {f"`{key}`": [_escaped(_written(x)) for x in values] for key, values in content["settings"].items()}
     results = {row.title: _results(row, content, bold=True) for row in RESULTS if row.title in content["results"]}
     parts = []
-    for title, columns in (("Settings that differ", settings), ("Results", results)):
+    for kind, title, columns in (("settings", "Settings that differ", settings), ("results", "Results", results)):
         if columns:
             rows = [names, *columns.values()]
             head = ["run", *columns]
-            lines = [head, ["---", *["---:"] * len(columns)], *zip(*rows, strict=True)]
+            lines = [head, ["---", *map(_alignment, content[kind].values())], *zip(*rows, strict=True)]
             parts.append("\n".join([f"**{title}**", "", *(f"| {' | '.join(line)} |" for line in lines)]))
     notes = [f"k-NN: {_escaped(protocol)}" for protocol in content["protocols"]]
     return "\n\n".join([*parts, *notes])
@@ -206,6 +206,10 @@ def _written(value: Any) -> str:
     if isinstance(value, float):
         value = float(f"{value:.6g}")
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _alignment(values: Sequence[Any]) -> str:
+    return "---" if any(isinstance(value, str) for value in values) else "---:"
 
 
 def run_letters(count: int) -> list[str]:

@@ -151,7 +151,7 @@ def _num_prototypes(params: Mapping[str, Any]) -> int | None:
 
 
 def _progress(params: Mapping[str, Any], digest: Digest, status: Mapping[str, Any]) -> dict[str, Any]:
-    saved = status.get("global_step", 0)
+    saved = round(number(status.get("global_step")) or 0)
     step = max(digest.step.get("step", 0), saved)
     per_step = _images_per_step(params)
     return {

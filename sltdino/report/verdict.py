@@ -58,11 +58,17 @@ def _graded(facts: Mapping[str, Any]) -> Judged:
     if facts["state"] == "failed" and facts["exit_code"] == 3:
         return Judged("bad", "it diverged: a loss, gradient or weight stopped being finite", "see the state below", "")
     measured = _measured(facts)
-    is_early = progress["step"] < _EARLY_SHARE * (progress["total_steps"] or 0) and facts["state"] == "running"
+    is_early = not _is_over(facts) and progress["step"] < _EARLY_SHARE * (progress["total_steps"] or 0)
     if measured is None and (is_early or not progress["step"]):
         return Judged("too early", "too few steps to judge it by", "", "")
     judged = _by_accuracy(facts, measured) if measured is not None else _by_loss(facts)
     return _troubled(judged, findings)
+
+
+def _is_over(facts: Mapping[str, Any]) -> bool:
+    """Whether it is trained to the end; one that stopped on the way is judged as one that goes on."""
+    step, total = facts["progress"]["step"], facts["progress"]["total_steps"]
+    return facts["state"] == "done" or (total is not None and step >= total)
 
 
 def _measured(facts: Mapping[str, Any]) -> Measured | None:
@@ -78,7 +84,7 @@ def _measured(facts: Mapping[str, Any]) -> Measured | None:
 
 
 def _by_accuracy(facts: Mapping[str, Any], measured: Measured) -> Judged:
-    run, is_going_on = shlex.quote(facts["run"]), facts["state"] == "running"
+    run, is_going_on = shlex.quote(facts["run"]), not _is_over(facts)
     name, trained, start, pixels = measured.name, measured.trained, measured.untrained, measured.raw_pixels
     start_name = "initial weights" if facts["knn"]["start"] == "initial weights" else "untrained network"
     best = max(trained, measured.best or 0.0)
@@ -105,7 +111,7 @@ def _by_accuracy(facts: Mapping[str, Any], measured: Measured) -> Judged:
 
 def _by_loss(facts: Mapping[str, Any]) -> Judged:
     gap, log_k, run = facts["loss"]["gap"], facts["loss"]["log_k"], shlex.quote(facts["run"])
-    is_going_on = facts["state"] == "running"
+    is_going_on = not _is_over(facts)
     unknown = "how good its features are was not measured"
     if gap is None or log_k is None:
         return Judged("so-so", unknown, "give labelled crops with --val-dir", "")

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from sltdino.training import remedies
 from sltdino.training.remedies import Knobs, knobs_of
+from sltdino.training.running import RunningMean, Streak
 
 HEALTHY, STARTING = "healthy", "starting"
 ONE_POINT, UNIFORM, SPIKE, DEAD, STARVED = (
@@ -24,7 +25,7 @@ _NOTHING_SHARE = 0.001
 _LEARNT_SHARE = 0.25
 """Of what broad targets say: a student that knows as much does learn them."""
 _PINNED_SHARE = 0.02
-"""Of what the targets say: a student that knows less, after the grace, guesses."""
+"""Of what the targets say: a student that knows less, and does not come to know more, guesses."""
 _ONE_POINT_SHARE = 0.05
 """When the mean assignment's entropy is less than this share of ln K, nearly all images share one prototype."""
 _SAME_FEATURE_COSINE = 0.999
@@ -39,9 +40,7 @@ _FIRST_RECORDS = 10
 """Records before a running mean says what is usual."""
 _NEW_LEVEL = 20
 """Records after which a loss that stays up is no spike but the loss."""
-_STREAK = 3
-"""Records in a row that begin or end a finding: one batch proves nothing."""
-_GRACE_SHARE, _LEAST_GRACE = 0.1, 50
+_GRACE_SHARE, _LEAST_GRACE = 0.1, 100
 """Share of a run, and steps, in which every healthy run may look collapsed: its loss begins at ln K or above."""
 
 
@@ -89,9 +88,12 @@ class Watch:
         self._knobs = (knobs or Knobs())._replace(num_prototypes=num_prototypes)
         num_draws = self.usage_window * num_targets
         self._most_used = num_prototypes * -math.expm1(-num_draws / num_prototypes)
-        self._gap, self._said, self._wait = _Mean(0.2), _Mean(0.2), _Mean(0.1)
-        self._loss, self._deviation, self._grad_norm = _Mean(0.1), _Mean(0.1), _Mean(0.1)
-        self._streaks = {name: _Streak() for name in (ONE_POINT, UNIFORM, SPIKE, DEAD, STARVED)}
+        # of about the last 5 records, and of the last 20, which a gap that grows leaves behind
+        self._gap, self._gap_before = RunningMean(0.2), RunningMean(0.05)
+        self._gap_noise, self._said = RunningMean(0.1), RunningMean(0.2)
+        self._loss, self._deviation = RunningMean(0.1), RunningMean(0.1)
+        self._grad_norm, self._wait = RunningMean(0.1), RunningMean(0.1)
+        self._streaks = {name: Streak() for name in (ONE_POINT, UNIFORM, SPIKE, DEAD, STARVED)}
 
     def feed(self, step: int, record: Mapping[str, Any]) -> tuple[Finding, ...]:
         """The findings in force after a `train_step` record, worst first; none when the run is healthy.
@@ -129,43 +131,52 @@ class Watch:
             text = f"{what}ln {self._knobs.num_prototypes} = {self._log_k:.2f}"
         else:
             text = f"all images have the same feature (cosine to the mean {cosine:.4f}"
-        since = self._streaks[ONE_POINT].feed(step, self.looks_collapsed)
-        return self._collapse(ONE_POINT, step, since, f"{text})", remedies.against_one_point(self._knobs))
+        remedy = remedies.against_one_point(self._knobs)
+        return self._collapse(ONE_POINT, step, f"{text})", remedy, holds=self.looks_collapsed)
 
     def _uniform(self, step: int, record: Mapping[str, Any]) -> Finding | None:
         seen = _numbers(record, "loss_gap", "target_entropy")
         if seen is None:
             return None
         gap, entropy = seen
+        if self._gap.count:
+            self._gap_noise.feed(abs(gap - self._gap.value))
         self._gap.feed(gap)
+        self._gap_before.feed(gap)
         self._said.feed(self._log_k - entropy)
         said, share = self._said.value, self._gap.value / max(self._said.value, 1e-9)
         is_uniform = said < _NOTHING_SHARE * self._log_k or (
             said < _UNIFORM_SHARE * self._log_k and share < _LEARNT_SHARE
         )
         self.looks_collapsed |= self._log_k - entropy < _UNIFORM_SHARE * self._log_k and is_uniform
-        since = self._streaks[UNIFORM].feed(step, is_uniform or share < _PINNED_SHARE)
+        streak = self._streaks[UNIFORM]
+        least, noise = _PINNED_SHARE * said, self._gap_noise.value
+        is_growing = not streak.since and self._gap.value - self._gap_before.value > max(least, 0.6 * noise)
+        # a mean of 5 records strays by about a third of their deviations
+        is_pinned = max(self._gap.value + 0.3 * noise, self._gap_before.value) < least and not is_growing
         log_k = f"ln {self._knobs.num_prototypes} = {self._log_k:.2f}"
         if is_uniform:
             text = f"teacher entropy is {entropy:.2f} of {log_k}"
             remedy = remedies.against_uniform_targets(self._knobs)
-            # standardized scores are as sharp at the first step as they will ever be
-            return self._collapse(UNIFORM, step, since, text, remedy, has_grace=not self._knobs.standardized)
-        text = f"the loss stays at {self._log_k - self._gap.value:.2f}, and guessing has {log_k}"
-        remedy = remedies.against_a_pinned_loss(self._knobs, share=share)
-        return self._collapse(UNIFORM, step, since, text, remedy)
+        else:
+            text = f"the loss stays at {self._log_k - self._gap.value:.2f}, and guessing has {log_k}"
+            remedy = remedies.against_a_pinned_loss(self._knobs, share=share)
+        # standardized scores are as sharp at the first step as they will ever be
+        has_grace = not (is_uniform and self._knobs.standardized)
+        return self._collapse(UNIFORM, step, text, remedy, holds=is_uniform or is_pinned, has_grace=has_grace)
 
     def _collapse(
-        self, name: str, step: int, since: int, text: str, remedy: str, *, has_grace: bool = True
+        self, name: str, step: int, text: str, remedy: str, *, holds: bool, has_grace: bool = True
     ) -> Finding | None:
-        if has_grace and step <= self.grace_steps:
-            when = f"judged from step {self.grace_steps + 1}"
-            if 0 < self._total_steps <= self.grace_steps:
-                when = f"{self._total_steps} steps are too few to judge"
-            early = f"as in the first steps of every run; {when}"
-            is_alike = since or self._streaks[name].holds
-            return Finding(STARTING, False, since or step, f"{text}: {early}", "") if is_alike else None
-        return Finding(name, True, since, f"{text} since step {since}", remedy) if since else None
+        streak, is_early = self._streaks[name], step <= self.grace_steps
+        if since := streak.feed(step, holds, may_begin=not (is_early and has_grace)):
+            return Finding(name, True, since, f"{text} since step {since}", remedy)
+        if not (is_early and holds):
+            return None
+        when = f"judged from step {self.grace_steps + 1}"
+        if 0 < self._total_steps <= self.grace_steps:
+            when = f"{self._total_steps} steps are too few to judge"
+        return Finding(STARTING, False, streak.first, f"{text}, as in the first steps of every run; {when}", "")
 
     def _spike(self, step: int, record: Mapping[str, Any]) -> Finding | None:
         seen = _numbers(record, "loss")
@@ -176,8 +187,8 @@ class Watch:
         least = max(_SPIKE_DEVIATIONS * self._deviation.value, _SPIKE_SHARE * self._log_k)
         is_spike = self._loss.count >= _FIRST_RECORDS and above > (least / 2 if streak.since else least)
         if is_spike and streak.num_held >= _NEW_LEVEL:
-            self._loss, self._deviation, is_spike = _Mean(0.1), _Mean(0.1), False
-        since = streak.feed(step, is_spike, at_once=True)
+            self._loss, self._deviation, is_spike = RunningMean(0.1), RunningMean(0.1), False
+        since = streak.feed(step, is_spike, needed=1)
         norm = (_numbers(record, "grad_norm") or [0.0])[0]
         usual_norm = self._grad_norm.value
         if not is_spike:
@@ -216,41 +227,6 @@ class Watch:
             return None
         text = f"{self._wait.value:.0%} of the time is spent waiting for data since step {since}"
         return Finding(STARVED, False, since, text, remedies.against_a_starved_loader(self._knobs))
-
-
-class _Mean:
-    """A running mean: of all values at first, then of about the last 1 / share."""
-
-    def __init__(self, share: float) -> None:
-        self._share = share
-        self.count = 0
-        self.value = 0.0
-
-    def feed(self, value: float) -> None:
-        self.count += 1
-        self.value += (value - self.value) * max(self._share, 1.0 / self.count)
-
-
-class _Streak:
-    """Begins after some records in a row for which something holds, ends after as many for which it does not."""
-
-    def __init__(self) -> None:
-        self.since = 0
-        """First step of the streak in force; 0: none is."""
-        self.holds = False
-        self.num_held = 0
-        self._first = self._count = 0
-
-    def feed(self, step: int, holds: bool, *, at_once: bool = False) -> int:
-        """The first step of the streak in force, or 0."""
-        self._count = self._count + 1 if holds == self.holds else 1
-        if self._count == 1:
-            self._first = step
-        self.holds = holds
-        self.num_held = self._count if holds else 0
-        if at_once or self._count >= _STREAK:
-            self.since = (self.since or self._first) if holds else 0
-        return self.since
 
 
 def watch_of(params: Mapping[str, Any]) -> Watch | None:

@@ -65,13 +65,14 @@ def against_uniform_targets(knobs: Knobs) -> str:
     flag = "--sinkhorn-eps" if knobs.sinkhorn_eps else "--teacher-temp"
     if knobs.standardized:
         return f"lower {flag} from {temp:g} to {_USUAL_STANDARDIZED_TEMP} standard deviations{_start(knobs, 0.33)}"
-    faster = f"raise --learning-rate from {knobs.learning_rate:.2g} to {2 * knobs.learning_rate:.2g}"
+    rate, usual = knobs.learning_rate, _usual_rate(knobs)
+    way = f"raise --learning-rate from {rate:.2g} to {max(usual, 2 * rate):.2g}"
+    if rate > 2 * usual:
+        way = f"lower --learning-rate from {rate:.2g} to {usual:.2g}"
     if temp > _LOWEST_TEMP:
         lower = max(_LOWEST_TEMP, min(_HIGHEST_TEMP, temp / 2))
-        return f"lower {flag} from {temp:g} to {lower:.2g}{_start(knobs, lower)}, or {faster}"
-    return (
-        f"start anew with --standardize-teacher --use-sinkhorn --teacher-temp {_USUAL_STANDARDIZED_TEMP}, or {faster}"
-    )
+        return f"lower {flag} from {temp:g} to {lower:.2g}{_start(knobs, lower)}, or {way}"
+    return f"start anew with --standardize-teacher --use-sinkhorn --teacher-temp {_USUAL_STANDARDIZED_TEMP}, or {way}"
 
 
 def against_a_pinned_loss(knobs: Knobs, *, share: float) -> str:
@@ -80,8 +81,7 @@ def against_a_pinned_loss(knobs: Knobs, *, share: float) -> str:
     Args:
         share: of what the targets say, the part that the student knows; negative where it is worse than guessing.
     """
-    usual = usual_learning_rate(num_images=knobs.num_images, images_per_step=knobs.images_per_step)
-    rate = knobs.learning_rate
+    rate, usual = knobs.learning_rate, _usual_rate(knobs)
     if rate < usual / 2:
         return f"raise --learning-rate from {rate:.2g} to {usual:.2g}"
     if share < -0.25 or rate > 2 * usual:
@@ -106,7 +106,7 @@ def against_one_point(knobs: Knobs) -> str:
         ways.append("add --use-sinkhorn")
     if knobs.koleo_weight < _USUAL_KOLEO:
         ways.append(f"raise --koleo-weight from {knobs.koleo_weight:g} to {_USUAL_KOLEO}")
-    usual = usual_learning_rate(num_images=knobs.num_images, images_per_step=knobs.images_per_step)
+    usual = _usual_rate(knobs)
     if knobs.learning_rate < usual / 10:
         ways.append(f"raise --learning-rate from {knobs.learning_rate:.2g} to {usual:.2g}")
     else:
@@ -143,6 +143,10 @@ def against_a_starved_loader(knobs: Knobs) -> str:
     else:
         workers = f"--num-workers auto or more than {knobs.num_workers}"
     return ", or ".join(filter(None, (workers, cache)))
+
+
+def _usual_rate(knobs: Knobs) -> float:
+    return usual_learning_rate(num_images=knobs.num_images, images_per_step=knobs.images_per_step)
 
 
 def _start(knobs: Knobs, temp: float) -> str:

@@ -19,9 +19,11 @@ SOUND = Health(
     cosine_to_mean=0.1,
 )  # fmt: skip
 
+MEASURES = {"rankme": 38.4, "rankme_max": 128}
+
 
 def ended(knn: float, *, untrained: float, pixels: float = 0.1, best: Any = None) -> RunSummary:
-    return RunSummary(Path("r"), 76, 2, best or {"metric": "knn"}, knn, untrained, pixels, 65.0)
+    return RunSummary(Path("r"), 76, 2, best or {"metric": "knn"}, knn, untrained, pixels, 65.0, MEASURES, MEASURES)
 
 
 def settled(**flags: Any) -> PretrainSettings:
@@ -60,6 +62,14 @@ def test_ending_below_raw_pixels_is_said_in_words() -> None:
     better = ended(0.2, untrained=0.1, pixels=0.3)
     assert "k-NN 10.0% before, 20.0% after (still below raw pixels 30.0%)" in outcome(better, settled(), SOUND)
     assert "still" not in outcome(ended(0.2, untrained=0.1, pixels=0.2), settled(), SOUND)
+
+
+def test_without_labels_the_rank_is_said_and_from_what_it_came() -> None:
+    unlabelled = RunSummary(Path("r"), 76, 2, {"metric": "loss"}, None, None, None, 65.0, MEASURES, {"rankme": 12.3})
+    assert outcome(unlabelled, settled(), SOUND) == "done: 76 steps in 1:05 min; RankMe 38 of 128, 12 at the start"
+    later = unlabelled._replace(measures_untrained={})  # the run began before it was measured
+    assert outcome(later, settled(), SOUND).endswith("RankMe 38 of 128")
+    assert "RankMe" not in outcome(ended(0.2, untrained=0.1), settled(), SOUND)
 
 
 @pytest.mark.parametrize(("registers", "words"), [
