@@ -20,7 +20,7 @@ from sltdino.models.vit import VisionTransformer
 
 _CANDIDATES = 20_000  # of a large data set, so that its names need not all be looked at
 _BATCH = 16
-_SIGNER = re.compile(r"(?:signer|subject|person|speaker|participant)[-_ ]?[0-9]+", re.IGNORECASE)
+_SIGNER = re.compile(r"((?:signer|subject|person|speaker|participant)[-_ ]?[0-9]+)", re.IGNORECASE)
 
 
 class ImageSample(NamedTuple):
@@ -34,12 +34,8 @@ class ImageSample(NamedTuple):
     unreadable: int
     """Images left out."""
 
-    def first(self, count: int) -> "ImageSample":
-        """The first ones, which are as many different labels as there are."""
-        return ImageSample(self.paths[:count], self.labels[:count], self.features_MD[:count], self.unreadable)
 
-
-class Groups(NamedTuple):
+class ImageGroups(NamedTuple):
     """Who or what each image shows, beside its label: images of one group resemble one another whatever they mean."""
 
     name: str
@@ -95,26 +91,26 @@ def _loaded(images: ImageFolder, index: int, pixels: Pixels) -> list[Tensor]:
         return []
 
 
-def groups_of(paths: Sequence[Path], roots: Sequence[Path], *, regex: str = "") -> Groups:
-    """What the names say about who is seen: by `regex`, else by a signer's number, else by clip.
+def groups_of(paths: Sequence[Path], roots: Sequence[Path], *, pattern: re.Pattern[str] | None = None) -> ImageGroups:
+    """What the names say about who is seen: by `pattern`, else by a signer's number, else by clip.
 
     A rule counts where it fits at least half of the names and tells two groups apart.
 
     Args:
         roots: the data set's folders; what lies above them is no part of a name.
-        regex: its first group, or the whole match, names the group; it is searched in the path below a root.
+        pattern: its one capture group names the group; searched in the file name, as `sltdino evaluate` does.
     """
     names = [_below(path, roots) for path in paths]
     rules = {
-        "group": [_matched(re.compile(regex), name) for name in names] if regex else [],
+        "group": [_matched(pattern, path.name) for path in paths] if pattern else [],
         "signer": [_matched(_SIGNER, name) for name in names],
         "clip": [clip_of(Path(name)) for name in names],
     }
     for rule, groups in rules.items():
         known = [group for group in groups if group]
         if 2 * len(known) >= len(names) and len(set(known)) > 1:
-            return Groups(rule, tuple(groups))
-    return Groups("", ("",) * len(names))
+            return ImageGroups(rule, tuple(groups))
+    return ImageGroups("", ("",) * len(names))
 
 
 def _below(path: Path, roots: Sequence[Path]) -> str:
@@ -124,4 +120,4 @@ def _below(path: Path, roots: Sequence[Path]) -> str:
 
 def _matched(pattern: re.Pattern[str], name: str) -> str:
     found = pattern.search(name)
-    return "" if found is None else found[found.re.groups and 1] or ""
+    return "" if found is None else found[1] or ""

@@ -1,42 +1,36 @@
-"""The images whose features are nearest to another's."""
-
-from typing import NamedTuple
+"""Nearest images among those that may be one's neighbours, and how often they have the same label."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-
-class Neighbours(NamedTuple):
-    """Nearest first; a row has fewer than it may where fewer are allowed, and then ends in rows of -1."""
-
-    index_Bk: Tensor
-    """Rows of the bank."""
-    cosine_Bk: Tensor
+from sltdino.evaluation.knn import Neighbours
 
 
-def nearest(queries_BD: Tensor, bank_MD: Tensor, *, k: int, allowed_BM: Tensor) -> Neighbours:
-    """The `k` rows of the bank most similar to each query by cosine, as k-NN votes take them.
+def nearest_allowed(features_MD: Tensor, *, k: int, allowed_MM: Tensor) -> Neighbours:
+    """The `k` most similar others of each row by cosine, as k-NN votes take them.
+
+    Where fewer are allowed, a row's index ends in -1.
 
     Args:
-        allowed_BM: which rows of the bank each query may have: not itself, or no image of its own clip.
+        allowed_MM: which rows each row may have: not itself, or none of its own clip.
     """
-    similarity_BM = F.normalize(queries_BD.float(), dim=-1) @ F.normalize(bank_MD.float(), dim=-1).T
-    similarity_BM = similarity_BM.masked_fill(~allowed_BM, float("-inf"))
-    cosine_Bk, index_Bk = similarity_BM.topk(min(k, len(bank_MD)), dim=-1)
-    return Neighbours(torch.where(cosine_Bk.isneginf(), -1, index_Bk), cosine_Bk)
+    features_MD = F.normalize(features_MD.float(), dim=-1)
+    similarity_MM = (features_MD @ features_MD.T).masked_fill(~allowed_MM, float("-inf"))
+    similarity_Mk, index_Mk = similarity_MM.topk(min(k, len(features_MD)), dim=-1)
+    return Neighbours(similarity_Mk, torch.where(similarity_Mk.isneginf(), -1, index_Mk))
 
 
-def agreement(neighbours: Neighbours, labels_B: Tensor, bank_labels_M: Tensor) -> float:
-    """The share of all neighbours that have their query's label, 0..1; NaN without neighbours."""
-    found_Bk = neighbours.index_Bk >= 0
-    same_Bk = bank_labels_M[neighbours.index_Bk] == labels_B[:, None]
-    return (same_Bk & found_Bk).sum().item() / found_Bk.sum().item() if found_Bk.any() else float("nan")
+def agreement(found: Neighbours, labels_M: Tensor) -> float:
+    """The share of all neighbours that have their row's label, 0..1; NaN without neighbours."""
+    there_Mk = found.index_Bk >= 0
+    same_Mk = labels_M[found.index_Bk] == labels_M[:, None]
+    return (same_Mk & there_Mk).sum().item() / there_Mk.sum().item() if there_Mk.any() else float("nan")
 
 
-def agreement_by_chance(labels_B: Tensor, bank_labels_M: Tensor, *, allowed_BM: Tensor) -> float:
+def agreement_by_chance(labels_M: Tensor, *, allowed_MM: Tensor) -> float:
     """What `agreement` would be with neighbours drawn among the allowed ones; NaN where none is."""
-    same_BM = (labels_B[:, None] == bank_labels_M) & allowed_BM
-    some_B = allowed_BM.any(dim=1)
-    shares_B = same_BM[some_B].float().sum(dim=1) / allowed_BM[some_B].sum(dim=1)
-    return shares_B.mean().item()
+    same_MM = (labels_M[:, None] == labels_M) & allowed_MM
+    some_M = allowed_MM.any(dim=1)
+    shares_M = same_MM[some_M].float().sum(dim=1) / allowed_MM[some_M].sum(dim=1)
+    return shares_M.mean().item()

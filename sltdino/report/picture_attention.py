@@ -11,7 +11,7 @@ from sltdino.report.picture_source import Source
 from sltdino.report.raster import RGB, picture, repeated
 
 _IMAGES = 6
-_SIDE, _SMALL_SIDE, _MANY_HEADS = 104, 72, 6  # CSS pixels
+_SIDES, _ROW = (64, 104), 680  # CSS pixels: of a map, and of all the maps of an image
 _DARKEST, _LIT = 0.25, 0.9  # light of a patch that nothing looks at; the quantile of those in full light
 _BRIGHTEST = 0.99  # of the patches of an image, over all heads: one outlier would leave the rest dark
 _BAR = (8, 160)
@@ -24,14 +24,14 @@ def attention(source: Source) -> list[Html]:
     num_heads, num_patches = seen.patches_BHN.shape[1:]
     evens = (seen.patches_BHN * num_patches).numpy()
     spreads, on_patches = seen.num_seen().numpy(), seen.on_patches_BH.numpy()
-    side = _SIDE if num_heads <= _MANY_HEADS else _SMALL_SIDE
+    side = min(max(_ROW // (num_heads + 2), _SIDES[0]), _SIDES[1])
     rows = []
     for index, shown in enumerate(source.shown(inputs)):
         name, brightest = source.name(index), float(np.quantile(evens[index], _BRIGHTEST))
         maps = [
             _map(evens[index, head], spreads[index, head], brightest, head, name, side) for head in range(num_heads)
         ]
-        notes = [f"yellow: {brightest:.1f} × even", f"{on_patches[index].mean():.0%} on patches"]
+        notes = [f"yellow {brightest:.1f} ×", f"patches {on_patches[index].mean():.0%}"]
         lit = picture(_lit(shown, evens[index].mean(axis=0)), alt=f"{name}, lit where all heads look", side=side)
         rows.append([name, _noted(picture(shown, alt=name, side=side), *notes), lit, *maps])
     columns = ["image", "input", "all heads", *(f"head {head + 1}" for head in range(num_heads))]
@@ -71,17 +71,17 @@ def _bar() -> Html:
     height, width = _BAR
     bar = heat(np.linspace(0, 1, width)[None].repeat(height, axis=0))
     scale = picture(bar, alt="Scale from dark blue to yellow", side=width)
-    return figure(scale, "from none (dark blue) to as many times an even look as stands under the input, or more")
+    return figure(scale, "from none (dark blue) to the number under the input, in times an even look, or more (yellow)")
 
 
 def _how_to_read(source: Source, num_patches: int) -> Html:
     return how_to_read(
         "A feature is read from the CLS token; this is which patches it looks at in the last block of "
         f"{source.network_name}. A square is a patch, nothing is smoothed. What goes to CLS itself and to registers is "
-        "left out and the rest brought to a sum of 1, so an even look gives each of the "
-        f"{num_patches} patches 1/{num_patches}. All heads of an image have one scale, whose yellow is the 99th "
-        "percentile of its patches; beside the input it is lit where all heads together look. Under a map stands over "
-        "how many patches, in effect, the head spreads.",
+        "left out (the part of the patches stands under the input) and the rest brought to a sum of 1, so an even look "
+        f"gives each of the {num_patches} patches 1/{num_patches}. All heads of an image have one scale, with yellow "
+        "from the 99th percentile of its patches. Beside the input it is lit where all heads together look. Under a "
+        "map stands over how many patches, in effect, the head spreads.",
         good="heads that pick out fingers, the outline of the hand, eyes or mouth, and that differ from one another.",
         bad="maps that are the same for every image, or light up at its borders or on one patch of background "
         f"(positions or background were learned); heads spread over nearly all {num_patches} patches (nothing is "

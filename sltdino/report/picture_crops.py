@@ -16,7 +16,7 @@ from sltdino.report.raster import picture
 from sltdino.training.batches import CroppedImage, first_crops
 
 _IMAGES = 4
-_GLOBAL_SIDE = 112  # CSS pixels
+_SIDE, _SIDE_OF_MANY, _MANY = 112, 96, 5  # CSS pixels of a global crop, also beside so many local ones
 _NAME_WIDTH = 28
 
 
@@ -26,20 +26,17 @@ def crops(run: Path, settings: PretrainSettings) -> list[Html]:
     Raises:
         MissingInputError, DataError: the training images are gone, unreadable, or too few for one step now.
     """
-    images = scan(settings.train_dir, exclude=run)
+    images = scan(settings.train_dir)
     masked = masks_patches(settings.algorithm)
-    rows = [
-        row
-        for cropped in first_crops(settings, images, count=_IMAGES)
-        for row in _rows(cropped, images, settings, masked=masked)
-    ]
+    cropped = first_crops(settings, images, count=_IMAGES)
+    rows = [row for image in cropped for row in _rows(image, images, settings, masked=masked)]
     num_local = known(settings.augmentation.num_local_crops)
     seen_by = ["seen by"] if masked else []
     columns = ["image", "whole", *seen_by, "global 1", "global 2", *(f"local {i + 1}" for i in range(num_local))]
     return [
         _changed(run, images),
         _how_to_read(settings, masked=masked),
-        table(columns, rows, caption=f"Crops of the first {_IMAGES} images of step 1 (epoch 1)"),
+        table(columns, rows, caption=f"Crops of {len(cropped)} images of step 1 (epoch 1)"),
     ]
 
 
@@ -56,35 +53,37 @@ def _rows(
         num_images=1,
     )
     name = short(path.name, _NAME_WIDTH)
-    whole = picture(decode(path), alt=f"{name} before cropping", side=_GLOBAL_SIDE)
+    side = _SIDE if len(views.local_crops) < _MANY else _SIDE_OF_MANY
+    whole = picture(decode(path, at_least=2 * side), alt=f"{name} before cropping", side=side)
     hides = any(mask.any() for mask in views.masks)
     seen_by = ["student" if hides else "both"] if masked else []
-    rows: list[list[object]] = [[name, whole, *seen_by, *_student(views, name)]]
+    rows: list[list[object]] = [[name, whole, *seen_by, *_student(views, name, side)]]
     if hides:
         seen = [
-            picture(crop, alt=f"Global crop {number} of {name}, whole", side=_GLOBAL_SIDE)
+            picture(crop, alt=f"Global crop {number} of {name}, whole", side=side)
             for number, crop in enumerate(views.global_crops, 1)
         ]
         rows.append([name, None, "teacher", *seen, *[None] * len(views.local_crops)])
     return rows
 
 
-def _student(views: CropViews, name: str) -> list[Html]:
+def _student(views: CropViews, name: str, side: int) -> list[Html]:
     num_global, whole_side = len(views.global_crops), views.global_crops[0].shape[0]
     pictures = []
     for number, crop in enumerate(views.student):
         alt = f"Local crop {number - num_global + 1} of {name}"
         if number < num_global:
             hidden = views.masks[number]
-            alt = f"Global crop {number + 1} of {name}, {hidden.sum()} of {hidden.size} patches masked"
-        pictures.append(picture(crop, alt=alt, side=round(_GLOBAL_SIDE * crop.shape[0] / whole_side)))
+            alt = f"Global crop {number + 1} of {name}"
+            alt += f", {hidden.sum()} of {hidden.size} patches masked" if hidden.any() else ""
+        pictures.append(picture(crop, alt=alt, side=round(side * crop.shape[0] / whole_side)))
     return pictures
 
 
 def _how_to_read(settings: PretrainSettings, *, masked: bool) -> Html:
     crops, num_local = settings.augmentation, known(settings.augmentation.num_local_crops)
     what = (
-        f"The very crops of the run's first step, drawn again from its seed ({settings.seed}) and its settings, before "
+        f"The crops of the run's first step, drawn again from its seed ({settings.seed}) and its settings, before "
         "mean and standard deviation. The student has to give each of them the features that the teacher gives the "
         f"global crops. These take {_share(crops.global_crop_scale)} of the image's area at {crops.image_size} px"
     )

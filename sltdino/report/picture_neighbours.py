@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sltdino.evaluation.neighbours import Neighbours, agreement, agreement_by_chance, nearest
+from sltdino.evaluation.knn import Neighbours
+from sltdino.evaluation.neighbours import agreement, agreement_by_chance, nearest_allowed
 from sltdino.report.captions import how_to_read
 from sltdino.report.html import Html, element, join, paragraph, table
 from sltdino.report.page import short
@@ -27,15 +28,14 @@ def neighbours(source: Source) -> list[Html]:
         groups = _numbered(source.groups.of)
         kinds[f"other {source.groups.name}s"] = groups[:, None] != groups
     found = {
-        kind: nearest(sample.features_MD, sample.features_MD, k=_NEIGHBOURS, allowed_BM=allowed)
-        for kind, allowed in kinds.items()
+        kind: nearest_allowed(sample.features_MD, k=_NEIGHBOURS, allowed_MM=allowed) for kind, allowed in kinds.items()
     }
     rows = [row for query in range(min(_QUERIES, num_images)) for row in _rows(source, query, found)]
     columns = ["image", "", "nearest of", *map(str, range(1, _NEIGHBOURS + 1))]
     labelled = len(set(sample.labels)) > 1
     return [
         _how_to_read(source, labelled=labelled),
-        *([_counted(source, found, kinds)] if labelled else []),
+        *([_counted(source, found, kinds)] if labelled and all(sample.labels) else []),
         table(columns, rows, caption="Nearest neighbours by cosine of CLS features"),
     ]
 
@@ -61,7 +61,7 @@ def _rows(source: Source, query: int, found: dict[str, Neighbours]) -> list[list
     [pixels] = source.shown(torch.stack([source.pixels.load(source.sample.paths[query])]))
     rows: list[list[object]] = []
     for kind in kinds:
-        row = zip(found[kind].index_Bk[query].tolist(), found[kind].cosine_Bk[query].tolist(), strict=True)
+        row = zip(found[kind].index_Bk[query].tolist(), found[kind].similarity_Bk[query].tolist(), strict=True)
         cells = [_neighbour(source, query, number, cosine) for number, cosine in row]
         rows.append([about, picture(pixels, alt=name, side=_SIDE), said[kind], *cells])
     return rows
@@ -89,8 +89,8 @@ def _counted(source: Source, found: dict[str, Neighbours], kinds: dict[str, Tens
     names = sorted(set(source.sample.labels))
     labels = torch.tensor([names.index(label) for label in source.sample.labels])
     shares = [
-        f"{agreement(found[kind], labels, labels):.0%} of the {_NEIGHBOURS} nearest of {kind} "
-        f"(by chance {agreement_by_chance(labels, labels, allowed_BM=allowed):.0%})"
+        f"{agreement(found[kind], labels):.0%} of the {_NEIGHBOURS} nearest of {kind} "
+        f"(by chance {agreement_by_chance(labels, allowed_MM=allowed):.0%})"
         for kind, allowed in kinds.items()
     ]
     return paragraph(f"Over all {len(labels):,} images, the same label as the image have {' and '.join(shares)}.")

@@ -1,5 +1,6 @@
 """What the pictures of a run's features are made from: its backbone, and a fixed sample of its own images."""
 
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from sltdino.core.settings import PretrainSettings
 from sltdino.data.image_folder import ImageFolder, scan
 from sltdino.errors import MissingInputError, SltDinoError
 from sltdino.evaluation.features import Pixels
-from sltdino.evaluation.image_sample import Groups, ImageSample, groups_of, read_sample, spread_sample
+from sltdino.evaluation.image_sample import ImageGroups, ImageSample, groups_of, read_sample, spread_sample
 from sltdino.exporting.backbone import load_trained_backbone
 from sltdino.models.cost import forward_flops, step_shape
 from sltdino.models.vit import VisionTransformer
@@ -35,7 +36,7 @@ class Source(NamedTuple):
     sample: ImageSample
     sample_name: str
     """Which images: `300 of 316 validation images (/data/crops/val)`."""
-    groups: Groups
+    groups: ImageGroups
 
     def inputs(self, count: int) -> Tensor:
         """The first images of the sample as the network takes them, `[n, 3, S, S]`."""
@@ -51,14 +52,14 @@ class Source(NamedTuple):
         return short(self.sample.paths[index].name, _NAME_WIDTH) + (f" ({short(label, _NAME_WIDTH)})" if label else "")
 
 
-def load_source(run: Path, settings: PretrainSettings, *, groups: str = "") -> Source:
+def load_source(run: Path, settings: PretrainSettings, *, pattern: re.Pattern[str] | None = None) -> Source:
     """Load the best checkpoint of a run (the last where it has no best), and embed a sample of its images.
 
     The sample is of the validation images where the run has some, else of the training images; as many as one core
     embeds in about 20 s, at most 600.
 
     Args:
-        groups: a regular expression for signers or videos in the files' names, as for `groups_of`.
+        pattern: of signers or videos in the files' names, as for `groups_of`.
 
     Raises:
         MissingInputError, DataError: no checkpoint yet, or no images where the run had them. CheckpointError: a damaged
@@ -71,7 +72,7 @@ def load_source(run: Path, settings: PretrainSettings, *, groups: str = "") -> S
         )
     best = (run / names.best_name).exists()
     backbone = load_trained_backbone(run, which="best" if best else "last")
-    where, kind, images = _images(run, settings)
+    kind, where, gone, images = _images(run, settings)
     pixels = Pixels(backbone.network.image_size, backbone.mean, backbone.std)
     a_forward = forward_flops(step_shape(settings.vit, settings.head, settings.augmentation), pixels.size)
     wanted = min(_MOST_IMAGES, max(_FEWEST_IMAGES, int(_FLOPS / a_forward)))
@@ -83,8 +84,8 @@ def load_source(run: Path, settings: PretrainSettings, *, groups: str = "") -> S
         f"the teacher's backbone of {backbone.metadata['checkpoint']} ({rank}; step {step:,})",
         pixels,
         sample,
-        f"{_counted(len(sample.paths), len(images))} {kind} images ({', '.join(map(str, where))}){left_out}",
-        groups_of(sample.paths, where, regex=groups),
+        f"{_counted(len(sample.paths), len(images))} {kind} images ({', '.join(map(str, where))}){gone}{left_out}",
+        groups_of(sample.paths, where, pattern=pattern),
     )
 
 
@@ -92,14 +93,22 @@ def _counted(some: int, whole: int) -> str:
     return f"all {whole:,}" if some == whole else f"{some:,} of {whole:,}"
 
 
-def _images(run: Path, settings: PretrainSettings) -> tuple[Sequence[Path], str, ImageFolder]:
-    """Validation images where there are some, else training images: folders, kind and list."""
+class _Images(NamedTuple):
+    kind: str
+    where: Sequence[Path]
+    gone: str
+    """What is said of the images that should have been taken and are not there; empty without such."""
+    images: ImageFolder
+
+
+def _images(run: Path, settings: PretrainSettings) -> _Images:
+    """Validation images where there are some, else training images."""
     val_dir = settings.evaluation.val_dir
     if val_dir is not None and val_dir.exists():
-        return [val_dir], "validation", scan([val_dir], exclude=run)
-    gone = "" if val_dir is None else f"; its validation images are not in {val_dir} any more"
+        return _Images("validation", [val_dir], "", scan([val_dir]))
+    gone = "" if val_dir is None else f"; the validation images are not in {val_dir} any more"
     try:
-        return settings.train_dir, f"training{gone}", scan(settings.train_dir, exclude=run)
+        return _Images("training", settings.train_dir, gone, scan(settings.train_dir))
     except SltDinoError as error:
         again = f"put the images back and run sltdino inspect {shlex.quote(str(run))} again"
         raise MissingInputError(f"{error}{gone}; {again}") from error

@@ -7,6 +7,7 @@ from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_base import known
 from sltdino.data.batches import BatchBuilder
 from sltdino.data.image_folder import ImageFolder
+from sltdino.errors import DataError
 from sltdino.objectives.algorithms import masks_patches
 from sltdino.types import Batch
 
@@ -49,6 +50,9 @@ def first_crops(settings: PretrainSettings, images: ImageFolder, *, count: int) 
         DataError: fewer images than one step needs, or hardly any that can be read.
     """
     images_per_step = settings.dataset.batch_size * settings.optimizer.accumulate_steps
+    if len(images) < images_per_step:
+        where = ", ".join(map(str, settings.train_dir))
+        raise DataError(f"{where}: {len(images):,} images, and a step of the run takes {images_per_step:,}; add images")
     alone = settings.model_copy(
         update={
             "dataset": settings.dataset.model_copy(update={"batch_size": 1, "cache": "none"}),
