@@ -13,7 +13,7 @@ from sltdino.errors import DataError, MissingInputError, RunFolderError
 
 _FIRST_LINE = b"# sltdino exclusion list 1"
 _FOLDER = b"# folder: "
-_LARGEST = 1 << 30
+_LARGEST, _LONGEST_LINE = 1 << 30, 1 << 16
 _ESCAPE = re.compile(rb"\\(x[0-9a-fA-F]{2}|.|$)", re.DOTALL)
 _SPELT_OUT = re.compile("[\\x00-\\x1f\\x7f\\\\\udc80-\udcff]|^#")
 
@@ -76,7 +76,7 @@ def read_exclusions(path: Path) -> Exclusions:
 
 
 def write_exclusions(path: Path, folder: Path, entries: Iterable[tuple[Path, str]], *, comment: str) -> None:
-    """Write a list of images and reasons, whole or not at all; only another list may be replaced.
+    """Write a list of images and reasons, whole or not at all; only an earlier list may be replaced.
 
     Args:
         folder: what the names will be relative to.
@@ -84,9 +84,9 @@ def write_exclusions(path: Path, folder: Path, entries: Iterable[tuple[Path, str
         comment: what a reader should know, in lines.
 
     Raises:
-        RunFolderError: a file that is no such list has the name. CannotCreateError, StorageError: as `new_file`.
+        RunFolderError: as `refuse_foreign_file`. CannotCreateError, StorageError: as `new_file`.
     """
-    refuse_foreign_file(path)
+    refuse_foreign_file(path, folder)
     with new_file(path) as file:
         lines = (
             _FIRST_LINE,
@@ -99,17 +99,22 @@ def write_exclusions(path: Path, folder: Path, entries: Iterable[tuple[Path, str
             file.write(_escaped(name) + b"\t" + _escaped(os.fsencode(reason)) + b"\n")
 
 
-def refuse_foreign_file(path: Path) -> None:
-    """Keep a list from taking the place of a file that is none.
+def refuse_foreign_file(path: Path, folder: Path) -> None:
+    """Keep a list of images in `folder` from taking the place of anything but an earlier one.
 
     Raises:
-        RunFolderError: there is such a file.
+        RunFolderError: a file that is no list, or one for another folder, has the name.
     """
     if not path.is_file():
         return
     with os_errors(path, reading=True), path.open("rb") as file:
-        if file.read(len(_FIRST_LINE)) != _FIRST_LINE:
-            raise RunFolderError(f"{path}: exists and is no exclusion list; choose another name for --exclude-list")
+        first, second = (file.readline(_LONGEST_LINE).rstrip(b"\r\n") for _ in range(2))
+    way_on = "choose another name for --exclude-list, or remove it"
+    if first != _FIRST_LINE:
+        raise RunFolderError(f"{path}: exists and is no exclusion list; {way_on}")
+    if second != _FOLDER + _escaped(os.fsencode(folder)):
+        about = os.fsdecode(second.removeprefix(_FOLDER))
+        raise RunFolderError(f"{path}: is the exclusion list of {about}, not of {folder}; {way_on}")
 
 
 class Place(NamedTuple):

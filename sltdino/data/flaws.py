@@ -119,14 +119,22 @@ def _same(survey: Survey) -> Iterator[Flaw]:
     ]
     if torn:
         text = "images, with their copies, stand under two labels or more"
-        yield Flaw("torn labels", sum(map(len, torn)), len(survey.images), text, "see which is right", _groups(torn))
+        yield Flaw(
+            "torn labels",
+            sum(map(len, torn)),
+            len(survey.images),
+            text,
+            "see which is right: one image cannot be both",
+            _groups(torn),
+        )
 
 
 def _near(survey: Survey) -> Iterator[Flaw]:
     groups = [group for group in survey.near_groups() if not _is_nearly_leaked(survey, group, survey.leaked)]
     if groups:
         extra = sum(len(group) - 1 for group in groups)
-        text = f"images are nearly one of another clip ({len(groups):,} groups)"
+        another = "a frame of another clip" if survey.names.clips else "an earlier one"
+        text = f"images are nearly {another} ({len(groups):,} groups)"
         remedy = _drop("near", "look at them: a second upload, a still; if they are unwanted")
         yield Flaw("near-copies", extra, len(survey.images), text, remedy, _groups(groups))
     if survey.duplicates.left_out:

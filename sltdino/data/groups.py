@@ -1,8 +1,12 @@
 """Groups of images by their file names: the signer, or the clip, that several images show."""
 
 import re
+from collections.abc import Sequence
+from pathlib import Path
 
-from sltdino.errors import SettingsError
+from sltdino.errors import DataError, SettingsError
+
+_EXAMPLES = 3
 
 
 def group_pattern(regex: str) -> re.Pattern[str]:
@@ -21,3 +25,21 @@ def group_pattern(regex: str) -> re.Pattern[str]:
             "as in '^(signer[0-9]+)'"
         )
     return pattern
+
+
+def group_names(paths: Sequence[Path], pattern: re.Pattern[str]) -> list[str]:
+    """The group of every image: what the capture group holds of the first match in its file name.
+
+    Raises:
+        DataError: a name does not match; says how many, and which.
+    """
+    found = [pattern.search(path.name) for path in paths]
+    names = [match[1] if match else None for match in found]
+    unmatched = [path.name for path, name in zip(paths, names, strict=True) if name is None]
+    if unmatched:
+        examples = ", ".join(map(repr, unmatched[:_EXAMPLES]))
+        raise DataError(
+            f"--group-regex: {pattern.pattern!r} does not match the names of {len(unmatched):,} of {len(paths):,} "
+            f"images, such as {examples}; the pattern is searched in the file name"
+        )
+    return [name for name in names if name is not None]

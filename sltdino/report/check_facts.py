@@ -1,6 +1,7 @@
 """The facts of a checked data set as plain values: for JSON, and for the pages that show them."""
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from sltdino.data.names import SIDES
 from sltdino.data.survey import Survey
 
 _COMMONEST = 8
+_MOST_LABELS = 12
 
 
 class Channels(NamedTuple):
@@ -51,7 +53,7 @@ def check_facts(survey: Survey, flaws: tuple[Flaw, ...]) -> dict[str, Any]:
         "formats": _formats(survey.images),
         "other_formats": dict(others.most_common()),
         "sizes": _sizes(survey.images),
-        "bytes": int(survey.images["bytes"].sum()),
+        "bytes": sum(int(folder.sizes.sum()) for folder in survey.folders),
         "labels": label_counts(survey),
         "clips": {"number": len(frames), "median_frames": float(np.median(frames)) if len(frames) else 0,
                   "single_images": int((~in_clip).sum())},
@@ -66,6 +68,47 @@ def check_facts(survey: Survey, flaws: tuple[Flaw, ...]) -> dict[str, Any]:
         ],
         "warnings": [warning for folder in survey.folders for warning in folder.warnings],
     }  # fmt: skip
+
+
+def share(flaw: Flaw) -> str:
+    """`12 of 1,543 (0.8%)`."""
+    if not flaw.total:
+        return f"{flaw.number:,}"
+    return f"{flaw.number:,} of {flaw.total:,} ({flaw.number / flaw.total:.1%})"
+
+
+def fact_rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Titles and texts."""
+    images, sizes, clips = facts["images"], facts["sizes"], facts["clips"]
+    val = f", and {images['val']:,} to validate with" if facts["val_dir"] is not None else ""
+    yield "images", f"{images['train']:,} to train on{val}; {facts['bytes'] / 1e6:,.0f} MB"
+    yield "formats", ", ".join(f"{count:,} {name}" for name, count in facts["formats"].items())
+    side = sizes["shorter_side"]
+    common = ", ".join(f"{count:,} of {size}" for size, count in list(sizes["commonest"].items())[:3])
+    yield "sizes", f"shorter side {side['smallest']} to {side['largest']} px, median {side['median']}; {common}"
+    if labels := facts["labels"]:
+        counted = ", ".join(f"{label} {count:,}" for label, count in list(labels.items())[:_MOST_LABELS])
+        yield "sub-folders", f"{len(labels)}: {counted}{', ...' if len(labels) > _MOST_LABELS else ''}"
+    if clips["number"]:
+        alone = f"; {clips['single_images']:,} images are of none" if clips["single_images"] else ""
+        yield "clips", f"{clips['number']:,} by their names, with {clips['median_frames']:.0f} frames (median){alone}"
+    if facts["signers"]["train"]:
+        val = f", {facts['signers']['val']:,} in validation" if facts["val_dir"] is not None else ""
+        yield "signers", f"{facts['signers']['train']:,} in training{val}"
+    if facts["sides"]:
+        yield "sides", ", ".join(f"{count:,} {name}" for name, count in facts["sides"].items())
+    yield "pixels", channels_text(facts)
+    for warning in facts["warnings"]:
+        yield "", warning
+
+
+def channels_text(facts: dict[str, Any]) -> str:
+    """Mean and std as the flags take them, and whether to use them."""
+    mean, std = (" ".join(map(str, facts["channels"][key])) for key in ("mean", "std"))
+    return (
+        f"--aug-mean {mean} --aug-std {std} of the training images. The defaults, ImageNet's, are what SLT feeds and "
+        "published weights expect: keep them unless all of it is yours; exports fold the difference in"
+    )
 
 
 def _formats(images: NDArray[np.void]) -> dict[str, int]:

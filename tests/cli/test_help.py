@@ -94,7 +94,7 @@ def test_commands_are_listed_in_the_order_of_use_under_an_example(run: Any) -> N
     text = run("--help").out
     listed = text.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
     assert [line.split()[0] for line in listed if line[2] != " "] == [
-        "pretrain", "resume", "inspect", "export", "embed", "config", "demo-data", "doctor",
+        "check", "pretrain", "resume", "inspect", "evaluate", "export", "embed", "config", "demo-data", "doctor",
     ]  # fmt: skip
     assert "\nExample: sltdino pretrain hands --train-dir crops" in text
     assert "\nExample: sltdino pretrain face --train-dir crops" in run("pretrain", "face", "--help").out
