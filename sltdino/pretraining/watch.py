@@ -79,11 +79,12 @@ class RunWatch:
         """The error that ends the run, once saved, where a collapse has lasted and the settings say to stop.
 
         Args:
-            changed_at: step of the last change of the settings, which gives a run its time anew.
+            changed_at: step of the last change of the settings, which gives a run its beginning anew; 0: none.
         """
         patience = max(_LEAST_PATIENCE, round(_PATIENCE_SHARE * total_steps))
+        begun_at = changed_at + self.watch.grace_steps
         for finding in self.findings:
-            lasted = step - max(finding.since_step, self.watch.grace_steps, changed_at)
+            lasted = step - max(finding.since_step, begun_at)
             if finding.collapsed and lasted >= patience and self.settings.on_collapse == "stop":
                 resume = f"sltdino resume {shlex.quote(str(self.run.path))}"
                 return CollapsedError(

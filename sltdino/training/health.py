@@ -149,9 +149,8 @@ class Watch:
             said < _UNIFORM_SHARE * self._log_k and share < _LEARNT_SHARE
         )
         self.looks_collapsed |= self._log_k - entropy < _UNIFORM_SHARE * self._log_k and is_uniform
-        streak = self._streaks[UNIFORM]
         least, noise = _PINNED_SHARE * said, self._gap_noise.value
-        is_growing = not streak.since and self._gap.value - self._gap_before.value > max(least, 0.6 * noise)
+        is_growing = self._gap.value - self._gap_before.value > max(least, 0.6 * noise)
         # a mean of 5 records strays by about a third of their deviations
         is_pinned = max(self._gap.value + 0.3 * noise, self._gap_before.value) < least and not is_growing
         log_k = f"ln {self._knobs.num_prototypes} = {self._log_k:.2f}"
