@@ -4,7 +4,7 @@ Every class carries a stable code for scripts and the exit code of `status.json`
 
 * SltDinoError
   - SettingsError 2 · RunFolderError 2 · ChangeRefusedError 2
-  - DivergedError 3
+  - DivergedError 3 · CollapsedError 3 (the run was saved)
   - DataError 65 · CheckpointError 65 · MissingInputError 66
   - RunInUseError 69 · ResourceError 71 · CannotCreateError 73 · StorageError 74
   - StoppedError 75 or 130 (the run was saved and can be resumed)
@@ -49,6 +49,13 @@ class DivergedError(SltDinoError):
     """A loss, gradient or weight stopped being finite. Nothing of it reached a file."""
 
     code = "E-DIVERGED"
+    exit_code = 3
+
+
+class CollapsedError(SltDinoError):
+    """The run has learned nothing for long. It was saved first, and can be resumed with other settings."""
+
+    code = "E-COLLAPSED"
     exit_code = 3
 
 

@@ -2,13 +2,16 @@
 
     python tools/bench.py small          # width 192, depth 6, patch 16, 112 px, 2+4 crops of 48, batch 32
     python tools/bench.py vits --json    # ViT-S/16, 224 px, 2+8 crops of 96, 65,536 prototypes, batch 8
+    python tools/bench.py inspect        # how long `sltdino inspect` takes for a run of a million step records
 
 Every figure is the median over the rounds, with the smallest and the largest.
 """
 
 import json
+import math
 import resource
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -45,6 +48,24 @@ CASES: dict[str, dict[str, Any]] = {
     },
 }
 NUM_WORKERS = 2
+RECORD = (
+    '{{"step": {step}, "timestamp": "2026-01-01T00:00:00.000+00:00", "context": "train_step", "loss": {loss!r}, '
+    '"loss_cls": {loss!r}, "loss_koleo": 1.8214075565338135, "grad_norm": 1.9110548496246338, "epoch": {epoch}, '
+    '"epoch_step": 1, "learning_rate": 0.00019999999999999998, "weight_decay": 0.040336746461255346, '
+    '"teacher_momentum": 0.9921073897140109, "teacher_temp": 0.33, "loss_gap": {gap!r}, '
+    '"target_entropy": 4.800544738769531, "assignment_entropy": 6.931262016296387, '
+    '"assignment_kl": 0.014523849487304688, "feature_spread": 0.6743646264076233, '
+    '"cosine_to_mean": 0.738398551940918, "prototypes_used": 1016, "images_per_second": 89.01030955202, '
+    '"data_wait": 0.016472550034392054, "eta_seconds": 669.4110341072083, "health": "healthy"}}\n'
+)
+"""A step as a run writes it."""
+MEASURE = """
+import json, resource, subprocess, sys, time
+start = time.perf_counter()
+subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)
+seconds, used = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+print(json.dumps([seconds, used.ru_utime + used.ru_stime, used.ru_maxrss]))
+"""
 
 
 class Figure(NamedTuple):
@@ -126,16 +147,49 @@ class Bench:
         return {name: Figure(statistics.median(v), min(v), max(v)) for name, v in rows.items()}
 
 
+def inspect_figures(folder: Path, records: int) -> dict[str, float]:
+    """Write a run with so many step records and an epoch's for each thousand, and read it as a user would."""
+    settings = {"train_dir": "crops", "epochs": 10_000, "head": {"out_dim": 1024}}
+    params = {
+        "algorithm": "dino", "stream": "hand", "epochs": 10_000, "total_steps": records * 10,
+        "backbone": {"image_size": 64, "patch_size": 8, "embed_dim": 128, "depth": 4, "num_heads": 2},
+        "settings": PretrainSettings.model_validate(settings).model_dump(mode="json"), "origins": {},
+    }  # fmt: skip
+    (folder / "params.json").write_text(json.dumps(params))
+    with (folder / "metrics.jsonl").open("w") as file:
+        for number in range(1, records + 1):
+            step, epoch, gap = number * 10, number // 1000 + 1, number / records + (number * 7919 % 101) / 1000
+            file.write(RECORD.format(step=step, epoch=epoch, loss=math.log(1024) - gap, gap=gap))
+            if number % 1000 == 0:
+                file.write(json.dumps({"step": step, "context": "train_epoch", "epoch": epoch, "loss": 6.0}) + "\n")
+    # a child begins with the peak of its parent, which has torch: so a small process starts and measures it
+    command = [sys.executable, "-c", MEASURE, sys.executable, "-m", "sltdino", "inspect", str(folder)]
+    seconds, processor_seconds, peak = json.loads(subprocess.check_output(command))
+    return {
+        "records": records,
+        "file_mb": (folder / "metrics.jsonl").stat().st_size / 1e6,
+        "seconds": seconds,
+        "processor_seconds": processor_seconds,
+        "peak_memory_mib": peak * (1 if sys.platform == "darwin" else 1024) / 2**20,
+    }
+
+
 def main(
-    case: Annotated[str, typer.Argument(help="small or vits.")],
+    case: Annotated[str, typer.Argument(help="small, vits or inspect.")],
     algorithm: Annotated[str, typer.Option(help="dino, ibot or dinov2.")] = "dino",
     rounds: Annotated[int, typer.Option(min=1, help="Times everything is measured.")] = 5,
     repeats: Annotated[int, typer.Option(min=1, help="Steps in one measurement.")] = 4,
+    records: Annotated[int, typer.Option(min=1, help="Steps in the metrics, for inspect.")] = 1_000_000,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Measure a training step and what surrounds it."""
+    """Measure a training step and what surrounds it, or how long a long run takes to inspect."""
+    if case == "inspect":
+        with tempfile.TemporaryDirectory() as folder:
+            found = inspect_figures(Path(folder), records)
+        print(json.dumps(found, indent=2) if as_json else "\n".join(f"{k:<32} {v:12,.1f}" for k, v in found.items()))
+        return
     if case not in CASES:
-        raise typer.BadParameter(f"{case!r} is not one of {', '.join(CASES)}", param_hint="CASE")
+        raise typer.BadParameter(f"{case!r} is not one of {', '.join([*CASES, 'inspect'])}", param_hint="CASE")
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(case, algorithm, Path(folder) / "crops")
         figures = bench.figures(rounds, repeats)

@@ -55,6 +55,8 @@ def explained(error: Exception, typed: list[str]) -> Said:
 
 def interrupted(typed: list[str]) -> Said:
     """What to say when Ctrl-C ended a command that had not begun to watch for it, as a run does while it trains."""
+    if "--follow" in typed:  # which only Ctrl-C ends before the run does
+        return Said(INTERRUPTED)
     command = next((word for word in typed if not word.startswith("-")), "")
     nothing = "; nothing was saved" if command in ("pretrain", "resume") else ""
     return Said(INTERRUPTED, (f"stopped [E-INTERRUPTED] Ctrl-C{nothing}",))

@@ -61,6 +61,12 @@ def plan(settings: PretrainSettings, *, num_images: int, world_size: int = 1) ->
     return Plan(images_per_step, steps_per_epoch, steps_per_epoch * settings.epochs)
 
 
+def usual_learning_rate(*, num_images: int, images_per_step: int) -> float:
+    """The peak learning rate that `auto` stands for."""
+    few = num_images < FEW_IMAGES
+    return min(2e-3, 1e-3 * math.sqrt(images_per_step / 32) if few else 5e-4 * images_per_step / 256)
+
+
 def settle(
     settings: PretrainSettings, *, num_images: int, world_size: int = 1, initial: InitialNetwork | None = None
 ) -> Settled:
@@ -76,9 +82,8 @@ def settle(
         raise SettingsError(*problems)
     steps = plan(settings, num_images=num_images, world_size=world_size)
     rules = {**_by_images(settings, num_images), **_network(settings, initial), **_by_length(settings, steps)}
-    few = num_images < FEW_IMAGES
-    rate = 1e-3 * math.sqrt(steps.images_per_step / 32) if few else 5e-4 * steps.images_per_step / 256
-    rules["optimizer", "learning_rate"] = (min(2e-3, rate), f"{steps.images_per_step} images per step")
+    rate = usual_learning_rate(num_images=num_images, images_per_step=steps.images_per_step)
+    rules["optimizer", "learning_rate"] = (rate, f"{steps.images_per_step} images per step")
 
     values = settings.model_dump()
     origins: dict[str, str] = {}

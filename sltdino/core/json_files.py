@@ -16,7 +16,7 @@ from sltdino.core import files
 from sltdino.errors import CannotCreateError, MissingInputError, RunFolderError
 
 _LARGEST_FILE = 64 << 20
-_LARGEST_LINE = 1 << 20
+LARGEST_LINE = 1 << 20
 _DEEPEST, _MOST_VALUES = 32, 100_000
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -192,26 +192,43 @@ class JsonLinesReader:
         if not self.path.is_file():
             return
         with files.os_errors(self.path, reading=True), self.path.open("rb") as file:
-            while line := file.readline(_LARGEST_LINE):
-                record = _record(line)
+            while line := file.readline(LARGEST_LINE):
+                record = record_of(line)
                 if record is not None:
                     yield record
                 else:
                     self.unreadable += 1
                 while line and not line.endswith(b"\n"):  # the rest of a line that is too long
-                    line = file.readline(_LARGEST_LINE)
+                    line = file.readline(LARGEST_LINE)
 
 
-def _record(line: bytes) -> dict[str, Any] | None:
+def record_of(line: bytes) -> dict[str, Any] | None:
+    """The JSON object on a whole line, its line break included; None when it is none."""
+    return _object(line, _NUMBERS)
+
+
+def skim(line: bytes) -> dict[str, Any] | None:
+    """As `record_of`, as strict and in half the time: decimal numbers stay the text that they are written as."""
+    return _object(line, _AS_TEXT)
+
+
+def _object(line: bytes, decoder: json.JSONDecoder) -> dict[str, Any] | None:
     try:
-        record = json.loads(line, parse_constant=_null) if line.endswith(b"\n") else None
+        text = line.decode()
+        record, end = decoder.raw_decode(text)
+        is_whole = text[end:] == "\n"
     except (ValueError, RecursionError):
         return None
-    return record if isinstance(record, dict) else None
+    return record if is_whole and isinstance(record, dict) else None
 
 
 def _null(_token: str) -> None:
     return None
+
+
+# `json.loads` would make a decoder for every line
+_NUMBERS = json.JSONDecoder(parse_constant=_null)
+_AS_TEXT = json.JSONDecoder(parse_constant=_null, parse_float=str)
 
 
 def _plain(value: object, where: str) -> object:

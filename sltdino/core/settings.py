@@ -168,7 +168,8 @@ class EvaluationSettings(Section):
     resume = "free"
 
     val_dir: Path | None = None
-    """Folder of held-out images, a sub-folder for each label: k-NN accuracy on it picks the best checkpoint."""
+    """Folder of held-out images, a sub-folder for each label: k-NN accuracy on it picks the best checkpoint. Without
+    labels, or without the folder, RankMe and other measures that need none follow the features."""
     eval_every: Positive | Auto = "auto"
     """Epochs between evaluations; auto: about ten evaluations a run."""
     knn_k: Positive = 20
@@ -252,6 +253,9 @@ class PretrainSettings(Section):
     """Arithmetic of the forward pass; auto: bf16 on CUDA, else fp32. Losses are always fp32."""
     log_interval: Annotated[Positive, Knob(resume="free")] = 10
     """Steps between metric records."""
+    on_collapse: Annotated[Literal["stop", "ignore"], Knob(resume="free")] = "stop"
+    """When the features have collapsed for a twentieth of the run, at least 100 steps: save and end with exit code 3,
+    or go on."""
     resume_from: Annotated[str | None, Knob("--resume", ("resume",), "free")] = None
     """Continue a run: its folder or a checkpoint; `auto`: the one in --output-dir, if any; `must`: that one or fail."""
     overwrite: Annotated[bool, Knob(resume="free")] = False

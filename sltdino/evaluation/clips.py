@@ -1,6 +1,7 @@
 """Group crops into clips by their names, each with its frames in order."""
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -9,12 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sltdino.core.json_files import text
-from sltdino.data.frame_names import frame_name
 from sltdino.data.image_folder import ImageFolder
 from sltdino.data.scanner import natural_key
 from sltdino.errors import DataError
 
+_FRAME = re.compile(r"(?P<clip>.+)_f(?P<number>[0-9]{1,18})", re.DOTALL)
+"""`<video>_f000123`, the file name without its suffix; more digits would not fit an int64."""
 _FREE_ROWS, _ROWS_AN_IMAGE, _MOST_ROWS = 10_000, 100, 1_000_000
+
+
+class Frame(NamedTuple):
+    """What the name of a crop says."""
+
+    clip: str
+    number: int
 
 
 class Clip(NamedTuple):
@@ -40,6 +49,24 @@ class Clip(NamedTuple):
         return int(self.frames[-1]) - self.first + 1
 
 
+def clip_of(path: Path) -> str:
+    """The clip of a crop named `<video>_f<number>`, with its folder: `hand_l/video7`; empty for other names."""
+    match = _FRAME.fullmatch(path.stem)
+    return os.fspath(path.with_name(match["clip"])) if match else ""
+
+
+def common_folder(inputs: Sequence[Path]) -> Path:
+    """The folder that the places of clips are relative to: the input, or the folder that several inputs share."""
+    folders = [path if path.is_dir() else path.parent for path in map(Path.absolute, inputs)]
+    return Path(os.path.commonpath([os.path.normpath(folder) for folder in folders]))
+
+
+def frame_of(name: str) -> Frame | None:
+    """`Frame("video7", 123)` of the file name `video7_f000123.png`; None of names of another kind."""
+    match = _FRAME.fullmatch(name.rpartition(".")[0])
+    return None if match is None else Frame(match["clip"], int(match["number"]))
+
+
 def group_clips(images: ImageFolder, root: Path) -> tuple[Clip, ...]:
     """Sort images into clips.
 
@@ -50,20 +77,22 @@ def group_clips(images: ImageFolder, root: Path) -> tuple[Clip, ...]:
         DataError: two images are one frame of a clip; two clips would have one file; the numbers in a clip are so far
             apart that they cannot be frame numbers.
     """
-    clip_of, frame_of = np.empty(len(images), dtype=np.int64), np.zeros(len(images), dtype=np.int64)
+    clip_of, number_of = np.empty(len(images), dtype=np.int64), np.zeros(len(images), dtype=np.int64)
     numbers: dict[tuple[str, str], int] = {}  # of (folder, clip), without a name for the clip that a folder is
     for index in range(len(images)):
         folder, name = os.path.split(images.path(index))
-        clip, frame_of[index] = frame_name(name)
-        clip_of[index] = numbers.setdefault((folder, clip), len(numbers))
-    order = np.lexsort((frame_of, clip_of))
+        frame = frame_of(name)
+        if frame is not None:
+            number_of[index] = frame.number
+        clip_of[index] = numbers.setdefault((folder, frame.clip if frame is not None else ""), len(numbers))
+    order = np.lexsort((number_of, clip_of))
     starts = np.searchsorted(clip_of[order], np.arange(len(numbers) + 1))
     clips = []
     for (folder, name), start, end in zip(numbers, starts[:-1], starts[1:], strict=True):
         members = order[start:end]
         relative = os.path.relpath(folder, root)
         if name:
-            clips.append(Clip(os.path.normpath(os.path.join(relative, name)), members, frame_of[members], True))
+            clips.append(Clip(os.path.normpath(os.path.join(relative, name)), members, number_of[members], True))
         else:
             members = np.array(sorted(members, key=lambda index: natural_key(os.fsencode(images.path(index)))))
             file = (root.name or "images") if relative == "." else relative

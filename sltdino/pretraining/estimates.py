@@ -26,7 +26,7 @@ from sltdino.pretraining.session import (
     uses_autocast,
 )
 
-_EVALUATION_BATCH = 128  # images the k-NN probe embeds at once
+_EVALUATION_BATCH = 128  # images that a probe embeds at once
 _STEP_RECORD, _EPOCH_RECORD = 800, 500  # bytes of metrics.jsonl: 700 and 300 were measured
 _INDEXES = 15_000  # bytes of params.json, status.json and artifacts.json together: 8 kB were measured
 
@@ -56,7 +56,7 @@ class Memory(NamedTuple):
     start: int
     """Images and their patches while the patch embedding is whitened, before there are gradients; else 0."""
     evaluation: int
-    """Images and features of the k-NN probe; 0 without validation images."""
+    """Images and features of the probes."""
     batches: int
     """Crops that the loader has ready."""
     cache: int
@@ -127,7 +127,7 @@ def estimate_memory(
         activations=round(batch_size * activations)
         + (parameters // 2 if half else 0),  # autocast's copies of the weights
         start=_whitening_bytes(settings, shape, num_images),
-        evaluation=round(_EVALUATION_BATCH * forward_bytes(shape, shape.global_size)) if _evaluates(settings) else 0,
+        evaluation=round(_EVALUATION_BATCH * forward_bytes(shape, shape.global_size)),
         batches=_batches_bytes(settings, shape, batch_size),
         cache=round(num_images * image_bytes) if settings.dataset.cache == "ram" else 0,
     )
@@ -138,8 +138,14 @@ def resident_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def output_files(settings: PretrainSettings, size: Size, steps: Plan, out: Path) -> list[OutputFile]:
-    """Every file that a new run writes, in the run folder and elsewhere."""
+def output_files(
+    settings: PretrainSettings, size: Size, steps: Plan, out: Path, *, has_labels: bool
+) -> list[OutputFile]:
+    """Every file that a new run writes, in the run folder and elsewhere.
+
+    Args:
+        has_labels: k-NN is measured.
+    """
     names = settings.checkpointing
     saved = size.checkpoint_bytes
     logged = math.ceil(steps.total_steps / settings.log_interval) + settings.epochs
@@ -147,7 +153,7 @@ def output_files(settings: PretrainSettings, size: Size, steps: Plan, out: Path)
     rows = [
         OutputFile(out / names.last_name, saved, "each epoch and every --save-every-minutes"),
         OutputFile(out / run_files.previous_name(names), saved, "the one before"),
-        OutputFile(out / names.best_name, saved, "by k-NN" if _evaluates(settings) else "by the epoch's loss"),
+        OutputFile(out / names.best_name, saved, "by k-NN" if has_labels else "by the epoch's loss"),
         OutputFile(out / names.history_file, history, "metrics"),
         OutputFile(out / run_files.PARAMS, _INDEXES, "settings, with their origins"),
         OutputFile(out / run_files.STATUS, 0, "state, exit code, notices"),
@@ -168,18 +174,16 @@ def disk_bytes(files: Sequence[OutputFile], size: Size) -> int:
     return sum(file.num_bytes for file in files) + (COPIES - 3) * size.checkpoint_bytes
 
 
-def evaluation_seconds(settings: PretrainSettings, size: Size, *, num_images: int, images_per_second: float) -> float:
-    """How long the k-NN evaluations of a run take, at the rate of operations that the step was measured at."""
-    if not _evaluates(settings):
-        return 0.0
+def evaluation_seconds(settings: PretrainSettings, size: Size, *, num_inputs: int, images_per_second: float) -> float:
+    """How long the evaluations of a run take, at the rate of operations that the step was measured at.
+
+    Args:
+        num_inputs: images that go through the network each time.
+    """
     rate = size.flops_per_image * images_per_second
     times = 1 + math.ceil(settings.epochs / known(settings.evaluation.eval_every))
     shape = shape_of(settings)
-    return times * num_images * forward_flops(shape, shape.global_size) / rate
-
-
-def _evaluates(settings: PretrainSettings) -> bool:
-    return settings.evaluation.val_dir is not None
+    return times * num_inputs * forward_flops(shape, shape.global_size) / rate
 
 
 def _whitening_bytes(settings: PretrainSettings, shape: Shape, num_images: int) -> int:

@@ -9,16 +9,15 @@ from sltdino.core.machine import MOST_WORKERS, usable_cores
 from sltdino.core.run_dir import RunDir
 from sltdino.core.run_files import read_bad_images
 from sltdino.core.settings import PretrainSettings
-from sltdino.core.settings_base import known
 from sltdino.core.signals import StopRequest
 from sltdino.data.batches import LoadedBatch
 from sltdino.data.loader import build_loader
 from sltdino.errors import StoppedError
-from sltdino.pretraining.initial import start_name
+from sltdino.pretraining.evaluator import Evaluator
 from sltdino.pretraining.progress import Reporter
 from sltdino.pretraining.sample import NAMED, too_many_bad
 from sltdino.pretraining.session import Session
-from sltdino.training.health import Health, Verdict, judge, observe
+from sltdino.pretraining.watch import RunWatch
 from sltdino.training.trainer import StepResult
 from sltdino.types import Batch
 
@@ -38,8 +37,12 @@ class Loop:
         self.progress: dict[str, Any] = {
             "epoch": 0, "step_in_epoch": 0, "global_step": 0, "total_steps": self.plan.total_steps,
             "epoch_loss_sum": 0.0, "best": None, "best_loss": None, "collapsed_epochs": 0, "seconds": 0.0,
-            "knn_untrained": None, "knn_pixels": None, "knn": None,
+            "changed_at": 0, **Evaluator.PROGRESS,
         }  # fmt: skip
+        self.watch = RunWatch(
+            session.settings, run, reporter, device=session.world.device, first_step=session.trainer.steps_done
+        )
+        self.evaluator = Evaluator(session, run, reporter, self.progress, on_bad=self._record_bad)
         self._bad_training = [
             (str(record.get("path")), str(record.get("reason")))
             for record in read_bad_images(run.path)
@@ -47,17 +50,16 @@ class Loop:
         ]
         self._environment = environment()  # asks git, so once a run and not once a save
         self._saved_at = time.monotonic()
-        self.health: Health | None = None
-        """Of the last step that was logged."""
 
     def train(self) -> None:
         """Train to the end.
 
         Raises:
             StoppedError: a signal asked to stop; the run was saved.
+            CollapsedError: nothing was learned for long; the run was saved.
             DivergedError, DataError, ResourceError, StorageError: the last checkpoint stands.
         """
-        self._evaluate_start()
+        self.evaluator.start()
         settings, first = self.settings.dataset, self.trainer.steps_done
         loader = build_loader(
             self.session.batches,
@@ -75,22 +77,28 @@ class Loop:
                 self._count_bad(loaded)
                 result = self.trainer.step(to_device(loaded, self.session.world.device))
                 step = self._advance(result)
+                self.watch.see(step, result)
                 if self._is_logged(step):
                     now = time.monotonic()
                     self._log(result, steps=step - logged_step, seconds=now - logged_at, waited=waited)
                     logged_at, logged_step, waited = now, step, 0.0
                 before = time.monotonic()
                 self.progress["seconds"] += before - arrived
-                self._after_step(result, step)
+                self._after_step(step)
+                now = time.monotonic()  # to evaluate and to save is neither a step's time nor a wait for data
+                logged_at, before = logged_at + now - before, now
         finally:
             loader.close()
 
-    def _after_step(self, result: StepResult, step: int) -> None:
+    def _after_step(self, step: int) -> None:
         """What may take long and is not part of a step's time."""
+        collapse = self.watch.to_stop_for(step, self.plan.total_steps, changed_at=self.progress["changed_at"])
         if step % self.plan.steps_per_epoch == 0:
-            self._end_epoch(result, step)
-        elif self.stop.requested or self._is_save_due():
+            self._end_epoch(step)
+        elif collapse or self.stop.requested or self._is_save_due():
             self._save(best=False)
+        if collapse and step < self.plan.total_steps:
+            raise collapse
         if self.stop.requested and step < self.plan.total_steps:
             raise StoppedError(
                 f"{self.stop.requested} at step {step} of {self.plan.total_steps}; saved. "
@@ -103,14 +111,14 @@ class Loop:
 
     def _count_bad(self, loaded: LoadedBatch) -> None:
         for path, reason in loaded.bad:
-            self._record_bad(path, reason, use="training")
+            self._record_bad(path, reason, "training")
         num_bad, num_images = len(self._bad_training), len(self.session.images)
         allowed = self.settings.dataset.max_bad_fraction
         if loaded.bad and num_bad > allowed * num_images:
             then = f"those found so far are listed in {self.run.path / 'bad_images.jsonl'}"
             raise too_many_bad(self._bad_training, num_images=num_images, allowed=allowed, then=then)
 
-    def _record_bad(self, path: str, reason: str, *, use: str) -> None:
+    def _record_bad(self, path: str, reason: str, use: str) -> None:
         if self.run.record_bad_image(path, reason, use=use):
             count = self.run.num_bad_images
             tell = self.reporter.warn if count <= NAMED else self.reporter.detail
@@ -132,10 +140,8 @@ class Loop:
     def _log(self, result: StepResult, *, steps: int, seconds: float, waited: float) -> None:
         step = self.trainer.steps_done
         schedules, index = self.trainer.schedules, step - 1
-        health, verdict = self._watch(result)
-        self.health = health
         per_second = steps / max(seconds, 1e-9)
-        metrics = {
+        metrics: dict[str, float | str] = {
             **{name: value.item() for name, value in result.metrics.items()},
             "epoch": index // self.plan.steps_per_epoch + 1,
             "epoch_step": index % self.plan.steps_per_epoch + 1,
@@ -143,81 +149,35 @@ class Loop:
             "weight_decay": schedules.weight_decay(index),
             "teacher_momentum": schedules.teacher_momentum(index),
             "teacher_temp": schedules.teacher_temp(index),
-            **health._asdict(),
-            "health": verdict.name,
+            **self.watch.measure(step, result),
             "images_per_second": per_second * self.plan.images_per_step,
             "data_wait": waited / max(seconds, 1e-9),
             "eta_seconds": (self.plan.total_steps - step) / per_second,
         }
+        metrics["health"] = self.watch.judge(step, metrics)
         self.run.log(step, metrics, context="train_step")
         self.reporter.step(step, self.plan.total_steps, metrics)
 
-    def _watch(self, result: StepResult) -> tuple[Health, Verdict]:
-        health = observe(result.metrics["loss_cls"].item(), result.features_CBD, result.targets_MK)
-        return health, judge(health, num_prototypes=known(self.settings.head.out_dim))
-
-    def _end_epoch(self, result: StepResult, step: int) -> None:
+    def _end_epoch(self, step: int) -> None:
         epoch = step // self.plan.steps_per_epoch
         loss = self.progress["epoch_loss_sum"] / self.plan.steps_per_epoch
         self.progress["epoch_loss_sum"] = 0.0
-        _, verdict = self._watch(result)
-        self.run.log(step, {"loss": loss, "epoch": epoch, "health": verdict.name}, context="train_epoch")
-        if verdict.collapsed:
+        is_collapsed = self.watch.is_collapsed  # the last step of an epoch is always logged
+        self.run.log(step, {"loss": loss, "epoch": epoch, "health": self.watch.verdict}, context="train_epoch")
+        if is_collapsed:
             self.progress["collapsed_epochs"] += 1
-            self.reporter.warn(f"epoch {epoch}: {verdict.name}: {verdict.remedy}")
         elif self.progress["best_loss"] is None or loss < self.progress["best_loss"]:
             self.progress["best_loss"] = loss
-        found = self._evaluate(epoch, step) if self._is_evaluated(epoch) else None
-        is_best = self._is_best(epoch, loss, found, collapsed=verdict.collapsed)
+        knn = self.evaluator.evaluate(epoch, step) if self.evaluator.is_due(epoch) else None
+        is_best = self.evaluator.is_best(epoch, loss, knn, collapsed=is_collapsed)
         if is_best:
             self.run.log(step, {"loss": loss, "epoch": epoch, **self.progress["best"]}, context="train_best")
         self._save(best=is_best, loss=loss)
 
-    def _is_evaluated(self, epoch: int) -> bool:
-        every = known(self.settings.evaluation.eval_every)
-        return self.session.probe is not None and (epoch % every == 0 or epoch == self.settings.epochs)
-
-    def _is_best(self, epoch: int, loss: float, knn: float | None, *, collapsed: bool) -> bool:
-        """Best by k-NN where there are validation images, else by the epoch's loss; never a collapsed epoch."""
-        if collapsed or (self.session.probe is not None and knn is None):
-            return False
-        best = self.progress["best"]
-        metric, value = ("loss", loss) if knn is None else ("knn", knn)
-        comparable = best is not None and best["metric"] == metric  # --val-dir may come with a resume
-        better = not comparable or (value > best["value"] if metric == "knn" else value < best["value"])
-        if better:
-            self.progress["best"] = {"metric": metric, "value": value, "epoch": epoch}
-        return better
-
-    def _evaluate_start(self) -> None:
-        """What every later number is compared with: the network as it starts, and raw pixels."""
-        if self.session.probe is None:
-            return
-        if self.progress["knn_pixels"] is None:
-            self.progress["knn_pixels"] = self.session.probe.pixel_accuracy()
-        if self.trainer.steps_done == 0:
-            self.progress["knn_untrained"] = self._evaluate(0, 0)
-
-    def _evaluate(self, epoch: int, step: int) -> float:
-        probe = self.session.probe
-        assert probe is not None
-        accuracy = probe.accuracy(self.trainer.model.teacher.backbone, self.session.world.device)
-        held_out = {str(path) for path in probe.queries.paths}
-        for path, reason in self.session.probe_bad_images:
-            self._record_bad(path, reason, use="validation" if path in held_out else "training")
-        self.session.probe_bad_images.clear()
-        self.progress["knn"] = accuracy
-        untrained, pixels = self.progress["knn_untrained"], self.progress["knn_pixels"]
-        metrics = {"epoch": epoch, "knn": accuracy, "knn_pixels": pixels, "protocol": probe.protocol}
-        self.run.log(step, metrics, context="eval")
-        start = start_name(self.settings)
-        baseline = start if untrained is None else f"{start} {untrained:.1%}"
-        self.reporter.say(f"epoch {epoch}: k-NN {accuracy:.1%} ({baseline}, raw pixels {pixels:.1%})")
-        return accuracy
-
     def _save(self, *, best: bool, loss: float | None = None) -> None:
         state = {
             **self.trainer.state_dict(),
+            "watch": self.watch.state_dict(),
             "progress": self.progress,
             "settings": self.settings.model_dump(mode="json"),
             "origins": self.origins,

@@ -16,7 +16,8 @@ from sltdino.core.settings import PretrainSettings
 from sltdino.data.image_folder import ImageFolder
 from sltdino.data.loader import Stream, build_loader
 from sltdino.pretraining.loop import num_workers, to_device
-from sltdino.pretraining.session import build_batches, build_model, build_trainer
+from sltdino.pretraining.session import build_model, build_trainer
+from sltdino.training.batches import build_batches
 from sltdino.training.trainer import Trainer
 
 _MOST_STEPS = 50

@@ -2,7 +2,7 @@
 
 import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +10,8 @@ from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_base import known
 from sltdino.pretraining.initial import start_name
 from sltdino.pretraining.progress import duration
-from sltdino.training.health import Health, judge
+from sltdino.training.health import Finding
+from sltdino.training.observation import Health
 
 _HARDLY_LEARNT = 0.05
 """Of ln K: a loss as near to that of guessing says nothing about settings yet."""
@@ -30,22 +31,29 @@ class RunSummary(NamedTuple):
     knn_pixels: float | None
     seconds: float
     """Time spent training."""
+    measures: Mapping[str, float]
+    """Last label-free measures of the features, by their names in the metrics; empty where there are none."""
+    measures_untrained: Mapping[str, float]
 
 
 def summary_of(run: Path, steps: int, progress: Mapping[str, Any]) -> RunSummary:
     """The summary, from a checkpoint's `progress`."""
     return RunSummary(
         run, steps, progress["epoch"], progress["best"], progress["knn"], progress["knn_untrained"],
-        progress["knn_pixels"], progress["seconds"],
+        progress["knn_pixels"], progress["seconds"], progress.get("measures") or {},
+        progress.get("measures_untrained") or {},
     )  # fmt: skip
 
 
-def outcome(summary: RunSummary, settings: PretrainSettings, health: Health | None) -> str:
+def outcome(
+    summary: RunSummary, settings: PretrainSettings, health: Health | None, findings: Sequence[Finding] = ()
+) -> str:
     """The last line of a run.
 
     Args:
         settings: settled ones.
         health: of the last step; None where this process made none.
+        findings: of the watch, in force at the end.
     """
     parts = [f"done: {summary.steps:,} steps in {duration(summary.seconds)}"]
     knn, untrained, pixels = summary.knn, summary.knn_untrained, summary.knn_pixels
@@ -53,7 +61,11 @@ def outcome(summary: RunSummary, settings: PretrainSettings, health: Health | No
         below = "still below raw pixels" if knn < pixels else "raw pixels"
         parts.append(f"k-NN {untrained:.1%} before, {knn:.1%} after ({below} {pixels:.1%})")
         if knn < untrained:
-            parts.append(f"worse than the {start_name(settings)}: {_advice(settings, health)}")
+            parts.append(f"worse than the {start_name(settings)}: {_advice(settings, health, findings)}")
+    if knn is None and "rankme" in summary.measures:
+        rankme, start = summary.measures["rankme"], summary.measures_untrained.get("rankme")
+        before = "" if start is None else f", {start:.0f} at the start"
+        parts.append(f"RankMe {rankme:.0f} of {summary.measures['rankme_max']:.0f}{before}")
     if summary.best is None:
         parts.append("no best checkpoint: every epoch was collapsed")
     return "; ".join(parts)
@@ -67,15 +79,14 @@ def next_commands(settings: PretrainSettings, run: Path) -> str:
     return f"next: sltdino inspect {folder}, or sltdino export {folder} {export}"
 
 
-def _advice(settings: PretrainSettings, health: Health | None) -> str:
+def _advice(settings: PretrainSettings, health: Health | None, findings: Sequence[Finding]) -> str:
+    if collapsed := [finding for finding in findings if finding.collapsed]:
+        return f"{collapsed[0].name}: {collapsed[0].remedy}"
     if settings.init_from is not None:
         return "try a lower --learning-rate, --layer-decay 0.9 or fewer epochs"
     num_prototypes = known(settings.head.out_dim)
     log_k = math.log(num_prototypes)
     if health is not None and health.loss_gap < _HARDLY_LEARNT * log_k:
-        verdict = judge(health, num_prototypes=num_prototypes)
-        if verdict.collapsed:
-            return verdict.remedy
         loss = f"the loss is at {log_k - health.loss_gap:.2f} of ln {num_prototypes} = {log_k:.2f}"
         return f"too short to judge ({loss}); train longer"
     return "train longer, or try a lower --learning-rate"

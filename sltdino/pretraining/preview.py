@@ -45,9 +45,10 @@ from sltdino.pretraining.measured import (
     trial,
 )
 from sltdino.pretraining.preview_facts import DryRun, Forecast, Images, Machine, Start
+from sltdino.pretraining.probes import Probes, build_probes
 from sltdino.pretraining.progress import Reporter, Silent
 from sltdino.pretraining.sample import Sample, decode_sample, stops_a_run, too_many_bad
-from sltdino.pretraining.session import COPIES, BadImage, build_batches, build_probe, uses_autocast
+from sltdino.pretraining.session import COPIES, uses_autocast
 from sltdino.pretraining.start import (
     Collected,
     asked_for,
@@ -59,6 +60,7 @@ from sltdino.pretraining.start import (
     output_dir,
     overwrites,
 )
+from sltdino.training.batches import build_batches
 
 SECONDS = 15.0
 """Time for the measurements; building the networks and the first images come on top."""
@@ -116,7 +118,7 @@ class _Preview:
             images = listed_images(self.settings)
         if images is not None:
             size = self._settled_size(images, out)
-        num_probed = self._count_probed(images) if images is not None and size is not None else 0
+        probes = self._probes(images) if images is not None and size is not None else None
         if start_is_known:
             self.errors += folder_problems(out, self.settings, resuming=self.checkpoint is not None)
         if size is not None:
@@ -131,11 +133,11 @@ class _Preview:
             sample = decode_sample(images, seed=self.settings.seed, seconds=_DECODING * seconds)
             self._check_sample(images, sample)
             if size is not None:
-                forecast = self._forecast(images, sample, size, machine, out, num_probed, (1 - _DECODING) * seconds)
+                forecast = self._forecast(images, sample, size, machine, out, probes, (1 - _DECODING) * seconds)
                 advice = [*self._advice(images, sample, machine, forecast)]
         return DryRun(
             self.settings, self.origins, out, self.start, machine, None if images is None else _images(images), sample,
-            forecast, tuple(advice), tuple(self.errors),
+            "" if probes is None else probes.plan, forecast, tuple(advice), tuple(self.errors),
         )  # fmt: skip
 
     def _settled_size(self, images: ImageFolder, out: Path) -> Size | None:
@@ -158,17 +160,14 @@ class _Preview:
             return measure_size(self.settings)
         return None
 
-    def _count_probed(self, images: ImageFolder) -> int:
-        """Check that the images make a batch and that the validation images serve; how many the probe embeds."""
+    def _probes(self, images: ImageFolder) -> Probes | None:
+        """Check that the images make a batch and that the validation images serve."""
         dataset = self.settings.dataset
         with Collected(self.errors):
             self.batches = build_batches(trial(self.settings, dataset.batch_size, self.passes), images, self.world)
-        if self.settings.evaluation.val_dir is None:
-            return 0
         with Collected(self.errors):
-            probe = build_probe(self.settings, images, list[BadImage]())
-            return len(probe.queries.paths) + (0 if probe.leave_one_out else len(probe.bank.paths))
-        return 0
+            return build_probes(self.settings, images)
+        return None
 
     def _check_sample(self, images: ImageFolder, sample: Sample) -> None:
         """Refuse what a new run is sure to stop at; one that goes on has counted some of its bad images before."""
@@ -199,7 +198,8 @@ class _Preview:
         return self.settings.optimizer.accumulate_steps
 
     def _forecast(
-        self, images: ImageFolder, sample: Sample, size: Size, machine: Machine, out: Path, num_probed: int,
+        self, images: ImageFolder, sample: Sample, size: Size, machine: Machine, out: Path,
+        probes: Probes | None,
         seconds: float,
     ) -> Forecast:  # fmt: skip
         settings, world = self.settings, self.world
@@ -215,7 +215,9 @@ class _Preview:
             return _needed(memory_of(batch_size), world) < _MEMORY_USED * machine.free_memory
 
         memory = memory_of(settings.dataset.batch_size)
-        outputs = tuple(output_files(settings, size, steps, out))
+        outputs = tuple(
+            output_files(settings, size, steps, out, has_labels=probes is not None and probes.knn is not None)
+        )
         speed = None
         can_run = not self.errors and steps.total_steps and sample.num_bad < sample.tried
         if can_run and not self.start.finished and fits(2):
@@ -229,7 +231,8 @@ class _Preview:
         training = evaluation = None
         if speed is not None:
             training = left / speed.together
-            evaluation = evaluation_seconds(settings, size, num_images=num_probed, images_per_second=speed.together)
+            num_inputs = 0 if probes is None else probes.num_inputs
+            evaluation = evaluation_seconds(settings, size, num_inputs=num_inputs, images_per_second=speed.together)
         return Forecast(
             steps, ema_horizon(settings), size, memory, _needed(memory, world), outputs, disk_bytes(outputs, size),
             speed, training, evaluation,

@@ -88,6 +88,8 @@ class DryRun(NamedTuple):
     machine: Machine
     images: Images | None
     sample: Sample | None
+    evaluation: str
+    """When the features would be judged, and on what; empty where that is not known."""
     forecast: Forecast | None
     advice: tuple[Advice, ...]
     errors: tuple[SltDinoError, ...]

@@ -14,7 +14,12 @@ from sltdino.pretraining.sample import Sample
 
 _WIDTH, _COLUMN = 80, 12
 _GLUE = "\0"  # a blank at which no line ends
-_NAMES = {"start": "statistics of the first images", "evaluation": "k-NN", "batches": "batches", "cache": "images"}
+_NAMES = {
+    "start": "statistics of the first images",
+    "evaluation": "evaluation",
+    "batches": "batches",
+    "cache": "images",
+}
 _TOO_MUCH = {"time": "would take too long to try", "memory": "does not fit into the free memory"}
 _MUCH = 0.1  # of an epoch's images, left out
 _STARVED = 0.1
@@ -28,6 +33,8 @@ def render(result: DryRun) -> str:
     lines += _rows("machine", _machine(result.machine))
     if result.images is not None and result.sample is not None:
         lines += _rows("images", *_images(result.images, result.sample))
+    if result.evaluation:
+        lines += _rows("evaluation", result.evaluation)
     if result.forecast is not None:
         lines += _forecast(result, result.forecast)
         lines += ["", "Settled from `auto`:", *_settled(result)]
@@ -196,7 +203,7 @@ def _time(result: DryRun, forecast: Forecast) -> str:
     about = _closeness(forecast.speed, result.machine.load)
     if not forecast.evaluation_seconds:
         return f"{about} {whole} to the end"
-    return f"{about} {whole} to the end, {span(forecast.evaluation_seconds)} of it for k-NN"
+    return f"{about} {whole} to the end, {span(forecast.evaluation_seconds)} of it for evaluation"
 
 
 def _files(result: DryRun, forecast: Forecast) -> list[str]:

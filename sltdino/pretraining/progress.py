@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any, Protocol, TextIO
 
 from sltdino.core.settings_schema import printable
+from sltdino.core.terminal import takes_a_bar
 
 PLAIN_LINE_SECONDS = 10.0
 
@@ -150,16 +151,6 @@ def reporter_for_terminal(*, quiet: bool = False, verbose: bool = False) -> Repo
     if not quiet and not verbose and takes_a_bar(sys.stderr, os.environ):
         return Bar()
     return PlainLines(sys.stderr, quiet=quiet, verbose=verbose)
-
-
-def takes_a_bar(stream: TextIO | None, environ: Mapping[str, str]) -> bool:
-    """Whether escape codes are welcome: on a terminal that can move its cursor, unless NO_COLOR or CI is set.
-
-    FORCE_COLOR changes nothing: there is no colour to force, and a bar in a pipe or a log is noise.
-    """
-    if stream is None or not stream.isatty() or environ.get("NO_COLOR") or environ.get("CI"):
-        return False
-    return environ.get("TERM", "dumb") not in ("dumb", "unknown", "")
 
 
 def describe(metrics: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_files import LoadedSettings, load_settings
 from sltdino.core.settings_schema import flatten, with_absolute_paths
 from sltdino.core.signals import StopRequest
-from sltdino.errors import SltDinoError, StoppedError
+from sltdino.errors import CollapsedError, SltDinoError, StoppedError
 from sltdino.pretraining.finish import check_exports, write_exports
 from sltdino.pretraining.initial import read_initial, say_adapted
 from sltdino.pretraining.loop import Loop
@@ -145,6 +145,8 @@ def _go_on(
         what = {change.key: f"{change.old} -> {change.new}" for change in changes}
         run.log(step, {"checkpoint": checkpoint.path.name, "records_cut": cut, **what}, context="resume")
         reporter.say(f"{out}: going on at step {step} of {total}")
+        if any(change.kind == "trajectory" for change in changes):
+            state["progress"]["changed_at"] = step
         earlier = read_params(out) if (out / PARAMS).exists() else {}
         record = run_params(
             session.settings, images, output_dir=out, origins={**state["origins"], **origins},
@@ -163,9 +165,12 @@ def _train(
         run.check_free_space(COPIES * checkpoint_bytes(session.trainer.model))
         run.write_params(params)
         check_exports(session.settings, run, reporter)
-        loop = Loop(session, run, reporter, stop, origins=params["origins"])
         if checkpoint is not None:
             session.trainer.load_state_dict(checkpoint)
+        loop = Loop(session, run, reporter, stop, origins=params["origins"])
+        if checkpoint is not None:
+            if "watch" in checkpoint:  # the first versions did not count what is used
+                loop.watch.load_state_dict(checkpoint["watch"])
             loop.progress |= checkpoint["progress"] | {"total_steps": session.plan.total_steps}
         run.write_status("running", total_steps=session.plan.total_steps, global_step=session.trainer.steps_done)
         _announce(session, run, reporter, params["origins"])
@@ -175,7 +180,7 @@ def _train(
         write_exports(session, run, loop.progress, reporter)
         summary = summary_of(run.path, session.trainer.steps_done, loop.progress)
         run.write_status("done", exit_code=0, message=f"{summary.steps} steps in {duration(summary.seconds)}")
-        reporter.say(outcome(summary, session.settings, loop.health))
+        reporter.say(outcome(summary, session.settings, loop.watch.health, loop.watch.findings))
         reporter.say(next_commands(session.settings, run.path))
         return summary
 
@@ -191,7 +196,7 @@ def _recorded(run: RunDir) -> Iterator[None]:
     try:
         with out_of_memory_said():
             yield
-    except StoppedError as error:
+    except (StoppedError, CollapsedError) as error:
         _leave(run, error, "stopped", error.exit_code, str(error))
         raise
     except SltDinoError as error:
@@ -218,6 +223,7 @@ def _announce(session: Session, run: RunDir, reporter: Reporter, origins: Mappin
         f"{settings.head.out_dim} prototypes, {plan.total_steps:,} steps of {plan.images_per_step} images "
         f"on {session.world.device}; {run.path}"
     )
+    reporter.say(f"evaluation {session.probes.plan}")
     values = flatten(settings.model_dump())
     for key, origin in origins.items():
         if origin.startswith("auto: "):

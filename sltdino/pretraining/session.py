@@ -13,21 +13,19 @@ from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_base import known
 from sltdino.data.batches import BatchBuilder
 from sltdino.data.decode import BadImage as UnreadableImage
-from sltdino.data.held_out import refuse_shared_images
-from sltdino.data.image_folder import ImageFolder, scan
+from sltdino.data.image_folder import ImageFolder
 from sltdino.errors import DataError
-from sltdino.evaluation.features import KnnProbe, Pixels
+from sltdino.evaluation.features import Pixels
 from sltdino.models.import_weights import ImportedBackbone
 from sltdino.models.initial_weights import start_from
 from sltdino.models.student_teacher import StudentTeacher, build_student_teacher
 from sltdino.models.whitening import whiten_patch_embedding
 from sltdino.objectives.algorithms import build_objective, masks_patches
+from sltdino.pretraining.probes import Probes, build_probes
+from sltdino.training.batches import build_batches
 from sltdino.training.optimizer import build_optimizer
 from sltdino.training.schedules import build_schedules
 from sltdino.training.trainer import Trainer
-
-BadImage = tuple[str, str]
-"""Path and reason."""
 
 WHITENING_IMAGES = 512
 COPIES = 4
@@ -43,9 +41,7 @@ class Session(NamedTuple):
     plan: Plan
     trainer: Trainer
     batches: BatchBuilder
-    probe: KnnProbe | None
-    probe_bad_images: list[BadImage]
-    """Images the probe could not read; it appends to the list."""
+    probes: Probes
     adapted: list[str]
     """What was adapted or left out of the weights that it starts from, a line each."""
 
@@ -59,36 +55,15 @@ def build_session(
         initial: weights to start from; without them, at random. A resumed run loads over both.
 
     Raises:
-        DataError: fewer images than one step needs. SettingsError: the validation folder cannot be used.
+        DataError: fewer images than one step needs. SettingsError: as `build_probes`.
     """
     steps = plan(settings, num_images=len(images), world_size=world.size)
     batches = build_batches(settings, images, world)
-    bad: list[BadImage] = []
-    probe = build_probe(settings, images, bad) if settings.evaluation.val_dir is not None else None
+    probes = build_probes(settings, images)
     model = build_model(settings)
     adapted = start_weights(model, settings, images, initial)
     trainer = build_trainer(model, settings, steps, world)
-    return Session(settings, world, images, steps, trainer, batches, probe, bad, adapted)
-
-
-def build_batches(settings: PretrainSettings, images: ImageFolder, world: World) -> BatchBuilder:
-    """What makes the batches of a run whose settings are settled.
-
-    Raises:
-        DataError, ResourceError: as `BatchBuilder`.
-    """
-    return BatchBuilder(
-        images,
-        settings.dataset,
-        settings.augmentation,
-        seed=settings.seed,
-        patch_size=known(settings.vit.patch_size),
-        mask_ratio=settings.loss.patch_mask_ratio,
-        mask_probability=settings.loss.patch_mask_prob if masks_patches(settings.algorithm) else 0.0,
-        pseudo_epochs=settings.pseudo_epochs,
-        accumulate_steps=settings.optimizer.accumulate_steps,
-        world=world,
-    )
+    return Session(settings, world, images, steps, trainer, batches, probes, adapted)
 
 
 def masked_share(settings: PretrainSettings) -> float:
@@ -186,24 +161,3 @@ def _whiten(model: StudentTeacher, images: ImageFolder, settings: PretrainSettin
         raise DataError(f"none of {len(order[: 2 * WHITENING_IMAGES])} images tried can be read; look at the files")
     for network in (model.student, model.teacher):
         whiten_patch_embedding(network.backbone.patch_embed, torch.stack(sample))
-
-
-def build_probe(settings: PretrainSettings, images: ImageFolder, bad: list[BadImage]) -> KnnProbe:
-    """The k-NN probe over `evaluation.val_dir`; images that it cannot read are appended to `bad`.
-
-    Raises:
-        MissingInputError, DataError: as `scan`. SettingsError: the folder cannot be used.
-    """
-    folder = settings.evaluation.val_dir
-    assert folder is not None
-    val = scan([folder])
-    refuse_shared_images(images, val)
-    crops = settings.augmentation
-    return KnnProbe(
-        images,
-        val,
-        Pixels(crops.image_size, crops.mean, crops.std),
-        k=settings.evaluation.knn_k,
-        temp=settings.evaluation.knn_temp,
-        on_bad=lambda path, reason: bad.append((str(path), reason)),
-    )

@@ -8,14 +8,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from sltdino.core.changes import compare as compare_settings
 from sltdino.core.json_files import data
-from sltdino.core.run_files import PARAMS, read_settings
+from sltdino.core.run_files import PARAMS
 from sltdino.core.settings_schema import printable
 from sltdino.errors import MissingInputError
 from sltdino.models.import_weights import import_backbone
 from sltdino.report.page import WIDTH, short
-from sltdino.report.summary import summarize
+from sltdino.report.side_by_side import look_at, tables
 from sltdino.report.weights import network_facts
 
 _MASK_TOKEN = "mask_token"
@@ -34,8 +33,6 @@ class Side(NamedTuple):
     metadata: dict[str, Any]
     weights: dict[str, Tensor]
     """In our names."""
-    results: dict[str, Any]
-    """Of a run."""
 
 
 def compare(a: Path, b: Path) -> dict[str, Any]:
@@ -49,16 +46,15 @@ def compare(a: Path, b: Path) -> dict[str, Any]:
     one, other = _side(a), _side(b)
     weights = compare_weights(one.weights, other.weights)
     network = _differences(one.network, other.network)
-    settings = _settings(a, b) if one.kind == other.kind == "run" else {}
+    runs = look_at([a, b]) if one.kind == other.kind == "run" else {"settings": {}, "results": {}}
     return {
         "a": {"path": one.path, "kind": one.kind},
         "b": {"path": other.path, "kind": other.kind},
         "equal": weights["equal"] and not network,
         "same_backbone": weights["same_backbone"] and not network,
         "network": network,
-        "settings": settings,
         "metadata": _differences(one.metadata, other.metadata),
-        "results": {key: [one.results.get(key), other.results.get(key)] for key in {**one.results, **other.results}},
+        **runs,
         "weights": weights,
     }
 
@@ -88,10 +84,10 @@ def render(content: Mapping[str, Any]) -> str:
     """The page that `sltdino inspect A B` prints, in 80 columns."""
     sides = [f"{name.upper()}  {content[name]['path']}  [{content[name]['kind']}]" for name in ("a", "b")]
     lines = [*map(printable, sides), "", _verdict(content)]
-    for title in ("network", "settings", "metadata"):
+    for title in ("network", "metadata"):
         lines += _table(title, content[title])
-    if content["a"]["kind"] == content["b"]["kind"] == "run":
-        lines += _table("results", content["results"])
+    if "runs" in content:
+        lines += map(printable, tables(content))
     lines += _weights_lines(content["weights"])
     return "\n".join(line.rstrip() for line in lines)
 
@@ -121,39 +117,18 @@ def _weights_lines(weights: Mapping[str, Any]) -> list[str]:
 
 def _side(path: Path) -> Side:
     is_run = path.is_dir() and (path / PARAMS).exists()
-    results = _results(summarize(path)) if is_run else {}
     try:
         imported = import_backbone(path)
     except MissingInputError:
         if not is_run:
             raise
-        return Side(str(path), "run", {}, {}, {}, results)  # no checkpoint yet; its settings can be compared
+        return Side(str(path), "run", {}, {}, {})  # no checkpoint yet; its settings can be compared
     heads = {f"{name}.{key}": value for name, head in imported.heads.items() for key, value in head.items()}
     weights = {**imported.network.state_dict(), **heads}
     if not weights[_MASK_TOKEN].any():
         del weights[_MASK_TOKEN]  # a file without one is read with zeros
     facts = network_facts(imported.network) | {"mean": list(imported.mean), "std": list(imported.std)}
-    return Side(
-        str(path), "run" if is_run else imported.layout, facts, _flat(data(imported.metadata)), weights, results
-    )
-
-
-def _results(summary: Mapping[str, Any]) -> dict[str, Any]:
-    losses, knn = summary["loss"]["epochs"], summary["knn"]
-    return {
-        "state": summary["state"],
-        "step": summary["progress"]["step"],
-        "epoch": summary["progress"]["epoch"],
-        "loss": losses[-1] if losses else None,
-        "knn": knn["last"],
-        "best knn": knn["best"],
-        "health": summary["health"]["verdict"],
-    }
-
-
-def _settings(a: Path, b: Path) -> dict[str, list[Any]]:
-    one, other = (read_settings(path).settings for path in (a, b))
-    return {change.key: [data(change.old), data(change.new)] for change in compare_settings(one, other)}
+    return Side(str(path), "run" if is_run else imported.layout, facts, _flat(data(imported.metadata)), weights)
 
 
 def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, list[Any]]:

@@ -6,12 +6,20 @@ from collections.abc import Iterable
 from sltdino.core.settings_schema import printable
 
 WIDTH = 80
-_TITLE = 13
+TITLE_WIDTH = 13
 
 
 def rows(pairs: Iterable[tuple[str, str]]) -> str:
     """Titles and texts in two columns, long texts over several lines; nothing in them can drive a terminal."""
-    return "\n".join(line for title, text in pairs for line in _row(printable(title), printable(text)))
+    return "\n".join(
+        line for title, text in pairs for line in _row(printable(title), printable(text), break_long_words=True)
+    )
+
+
+def row(title: str, text: str, *, wrap: bool = True) -> list[str]:
+    """As one of `rows`, but a word is never broken, so that a path can be copied; without `wrap` it is one line."""
+    title, text = printable(title), printable(text)
+    return _row(title, text, break_long_words=False) if wrap else [f"{title:<{TITLE_WIDTH}}{text}"]
 
 
 def short(text: str, width: int) -> str:
@@ -21,11 +29,29 @@ def short(text: str, width: int) -> str:
     return text if len(text) <= width else f"{text[:half]}…{text[len(text) - (width - 1 - half) :]}"
 
 
-def _row(title: str, text: str) -> list[str]:
-    indent = " " * _TITLE
-    lines = textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False) or [
-        indent
-    ]
-    if len(title) >= _TITLE:
+def duration(seconds: float) -> str:
+    """`42 s`, `16 min`, `3 h 05 min` or `2 d 4 h`."""
+    minutes = round(seconds / 60)
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if minutes < 100:
+        return f"{minutes} min"
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{minutes // 1440} d {minutes % 1440 // 60} h"
+
+
+def percent(share: float) -> str:
+    """A share of a whole that is 100 % only where it is all of it."""
+    return f"{min(share, 0.999) if share < 1 else share:.1%}" if share != 1 else "100%"
+
+
+def _row(title: str, text: str, *, break_long_words: bool) -> list[str]:
+    indent = " " * TITLE_WIDTH
+    lines = textwrap.wrap(
+        text, WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False,
+        break_long_words=break_long_words,
+    ) or [indent]  # fmt: skip
+    if len(title) >= TITLE_WIDTH:
         return [title, *lines]
-    return [title.ljust(_TITLE) + lines[0][_TITLE:], *lines[1:]]
+    return [title.ljust(TITLE_WIDTH) + lines[0][TITLE_WIDTH:], *lines[1:]]

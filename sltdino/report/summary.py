@@ -1,4 +1,4 @@
-"""What a run folder says: what it is, how far, how fast, how good, whether healthy, and its files."""
+"""The facts of a run folder: what it is, how far, how fast, how good, whether healthy, and its files."""
 
 import math
 import os
@@ -8,25 +8,33 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sltdino.core.lock import is_held
 from sltdino.core.run_files import (
     LOCK,
     PARAMS,
     has_checkpoint,
     read_artifacts,
-    read_metrics,
+    read_evaluations,
     read_names,
     read_params,
     read_status,
 )
-from sltdino.core.settings_schema import printable
 from sltdino.data.scanner import EXTENSIONS
 from sltdino.errors import MissingInputError, RunFolderError
-from sltdino.training.health import Health, judge
+from sltdino.report import measured
+from sltdino.report.curves import number
+from sltdino.report.digest import Digest
+from sltdino.report.verdict import judge_run
+from sltdino.training.health import HEALTHY, Finding
 
-_CURVE_WIDTH = 40
 _LOOKED_THROUGH = 1000  # files of a folder that is no run
-_BLOCKS = "▁▂▃▄▅▆▇█"
+_OBSERVED = (
+    "loss_gap", "target_entropy", "assignment_entropy", "assignment_kl", "feature_spread", "cosine_to_mean",
+    "prototypes_used",
+)  # fmt: skip
+_EPISODES = 12  # past findings that are told
 
 
 def summarize(run: Path) -> dict[str, Any]:
@@ -34,36 +42,62 @@ def summarize(run: Path) -> dict[str, Any]:
 
     Raises:
         MissingInputError: `run` holds no run. RunFolderError: one of its files is damaged.
+        StorageError: one of them cannot be read.
     """
-    params, status = _params(run), read_status(run)
-    history = read_metrics(run, read_names(run).history_file)
-    latest: dict[str, dict[str, Any]] = {}
-    losses: list[float] = []
-    evaluations: list[dict[str, Any]] = []
-    collapsed_epochs = 0
-    for record in history:
-        context = str(record.get("context"))
-        latest[context] = record
-        if context == "train_epoch" and record.get("loss") is not None:
-            losses.append(record["loss"])
-            collapsed_epochs += record.get("health") not in ("healthy", None)  # the old scripts did not watch
-        elif context == "eval":
-            evaluations.append({key: record.get(key) for key in ("epoch", "step", "knn", "knn_pixels")})
-    return {
-        "run": str(run),
-        "what": _what(params),
-        **_state(run, status),
-        "progress": _progress(params, latest.get("train_step", {}), status),
-        "speed": _speed(latest.get("train_step", {}), status),
-        "loss": {"epochs": losses, "last_step": latest.get("train_step", {}).get("loss")},
-        "knn": {"start": _start_name(params), **_knn(evaluations, latest.get("eval", {}))},
-        "health": {**_health(params, latest.get("train_step", {})), "collapsed_epochs": collapsed_epochs},
-        "best": latest.get("train_best"),
-        "bad_images": status.get("bad_images", 0),
-        "unreadable_records": history.unreadable,
-        "notices": [notice["text"] for notice in status.get("notices", [])],
-        "files": _files(run),
-    }
+    return RunReader(run).facts()
+
+
+class RunReader:
+    """Reads a run again and again, and of its metrics each time only what was added.
+
+    `was_reread` says of the last look that all was read anew: a resume had cut the metrics back, or changed the run.
+
+    Raises:
+        MissingInputError: `run` holds no run. RunFolderError: its params.json is damaged.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self.run = run
+        self._begin()
+
+    def _begin(self) -> None:
+        self._written = _stamp(self.run)
+        self._params = _params(self.run)
+        self.digest = Digest(self.run / read_names(self.run).history_file, self._params)
+
+    def facts(self) -> dict[str, Any]:
+        """What `summarize` says of this moment. Raises what it raises."""
+        if began_again := _stamp(self.run) != self._written:  # resumed with other settings, or overwritten
+            self._begin()
+        run, params, digest = self.run, self._params, self.digest
+        status = read_status(run)
+        self.was_reread = digest.update() or began_again
+        state = _state(run, status)
+        facts = {
+            "run": str(run),
+            "what": _what(params),
+            **state,
+            "progress": _progress(params, digest, status),
+            "speed": _speed(digest, state["state"]),
+            "loss": _loss(params, digest),
+            "knn": {"start": _start_name(params), **measured.accuracies(digest.evaluations)},
+            "label_free": measured.label_free(digest.evaluations),
+            "evaluations": list(map(measured.stored, read_evaluations(run))),
+            "health": {**_health(digest), "collapsed_epochs": digest.collapsed_epochs},
+            "best": digest.best,
+            "resumes": digest.resumes,
+            "bad_images": status.get("bad_images", 0),
+            "unreadable_records": digest.unreadable,
+            "notices": [notice["text"] for notice in status.get("notices", [])],
+            "files": _files(run),
+        }
+        return {**facts, "verdict": judge_run(facts)._asdict()}
+
+
+def _stamp(run: Path) -> tuple[int, int]:
+    """What is other once params.json was written anew."""
+    stat = (run / PARAMS).stat() if (run / PARAMS).exists() else None
+    return (stat.st_ino, stat.st_mtime_ns) if stat is not None else (0, 0)
 
 
 def _params(run: Path) -> dict[str, Any]:
@@ -80,44 +114,17 @@ def _holds_images(folder: Path) -> bool:
     return any(os.fsencode(file.suffix[1:].lower()) in EXTENSIONS for file in files)
 
 
-def render(summary: Mapping[str, Any]) -> str:
-    """The page that `sltdino inspect` prints."""
-    what, progress, speed = summary["what"], summary["progress"], summary["speed"]
-    rows = [
-        ("run", f"{summary['run']}" + (f" ({what['name']})" if what["name"] else "")),
-        ("what", what["text"]),
-        ("state", ": ".join(filter(None, (summary["state"], summary["message"])))),
-        ("how far", _progress_text(progress)),
-        ("how fast", _speed_text(speed)),
-        ("loss", _loss_text(summary["loss"], what["num_prototypes"])),
-        ("how good", _knn_text(summary["knn"])),
-        ("health", ": ".join(filter(None, (summary["health"]["verdict"], summary["health"]["remedy"])))),
-        ("best", _best_text(summary)),
-    ]  # fmt: skip
-    if summary["bad_images"]:
-        rows.append(("skipped", f"{summary['bad_images']} images that cannot be read, listed in bad_images.jsonl"))
-    rows += [("notice", text) for text in summary["notices"]]
-    rows += [("file", f"{file['name']}  {file['megabytes']:.1f} MB  {file['path']}") for file in summary["files"]]
-    return "\n".join(f"{title:<9} {printable(text)}" for title, text in rows)
-
-
-def curve(values: list[float], width: int = _CURVE_WIDTH) -> str:
-    """Numbers as a line of block characters, averaged down to `width`."""
-    if not values:
-        return ""
-    size = max(1, math.ceil(len(values) / width))
-    means = [sum(part) / len(part) for part in (values[i : i + size] for i in range(0, len(values), size))]
-    low, span = min(means), (max(means) - min(means)) or 1.0
-    return "".join(_BLOCKS[round((value - low) / span * (len(_BLOCKS) - 1))] for value in means)
-
-
-def _state(run: Path, status: Mapping[str, Any]) -> dict[str, str]:
+def _state(run: Path, status: Mapping[str, Any]) -> dict[str, Any]:
     """What status.json says; but a killed process could not say that it is gone."""
     if status.get("state") == "running" and not is_held(run / LOCK):
+        status = read_status(run)  # it may have ended in this moment, and said how
+    state, message, code = status.get("state", "unknown"), status.get("message", ""), status.get("exit_code")
+    is_resumable = has_checkpoint(run)
+    if state == "running" and not is_held(run / LOCK):
         command = f"sltdino resume {shlex.quote(str(run))}"
-        way_on = f"go on with: {command}" if has_checkpoint(run) else "it had no checkpoint yet, so start it again"
-        return {"state": "interrupted", "message": f"its process is gone; {way_on}"}
-    return {"state": status.get("state", "unknown"), "message": status.get("message", "")}
+        way_on = f"go on with: {command}" if is_resumable else "it had no checkpoint yet, so start it again"
+        state, message = "interrupted", f"its process is gone; {way_on}"
+    return {"state": state, "message": message, "exit_code": code, "resumable": is_resumable}
 
 
 def _what(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,7 +136,7 @@ def _what(params: Mapping[str, Any]) -> dict[str, Any]:
         f"{backbone['image_size']} px"
     )
     name = params.get("experiment", {}).get("name", "")
-    return {"text": text, "name": name, "algorithm": params["algorithm"], "stream": params["stream"],
+    return {"text": text, "name": name, "algorithm": params["algorithm"], "stream": params["stream"], "images": count,
             "num_prototypes": _num_prototypes(params)}  # fmt: skip
 
 
@@ -139,48 +146,73 @@ def _start_name(params: Mapping[str, Any]) -> str:
 
 def _num_prototypes(params: Mapping[str, Any]) -> int | None:
     settings: Mapping[str, Any] = params.get("settings", {})
-    number = settings.get("head", {}).get("out_dim")
-    return number if isinstance(number, int) else None
+    found = settings.get("head", {}).get("out_dim")
+    return found if isinstance(found, int) else None
 
 
-def _progress(params: Mapping[str, Any], step: Mapping[str, Any], status: Mapping[str, Any]) -> dict[str, Any]:
+def _progress(params: Mapping[str, Any], digest: Digest, status: Mapping[str, Any]) -> dict[str, Any]:
+    saved = round(number(status.get("global_step")) or 0)
+    step = max(digest.step.get("step", 0), saved)
+    per_step = _images_per_step(params)
     return {
-        "step": max(step.get("step", 0), status.get("global_step", 0)),
+        "step": step,
         "total_steps": params.get("total_steps"),
-        "epoch": step.get("epoch", 0),
+        "epoch": number(digest.step.get("epoch")) or 0,
         "epochs": params["epochs"],
-        "saved_step": status.get("global_step", 0),
+        "finished_epochs": digest.num_epochs,
+        "saved_step": saved,
+        "images_seen": None if per_step is None else step * per_step,
+        "seconds": digest.seconds(),
     }
 
 
-def _speed(step: Mapping[str, Any], status: Mapping[str, Any]) -> dict[str, Any]:
-    left = step.get("eta_seconds") if status.get("state") == "running" else None
+def _images_per_step(params: Mapping[str, Any]) -> int | None:
+    """The batch of all ranks: params.json has one rank's and, in the steps of an epoch, what the others add."""
+    settings, total, epochs = params.get("settings", {}), params.get("total_steps"), params.get("epochs")
+    parts = (
+        settings.get("dataset", {}).get("batch_size"), settings.get("optimizer", {}).get("accumulate_steps", 1),
+        settings.get("pseudo_epochs", 1), params.get("images", {}).get("count"), total, epochs,
+    )  # fmt: skip
+    known = [value for value in parts if isinstance(value, int) and value > 0]
+    if len(known) < len(parts):
+        return None
+    batch_size, accumulated, repeats, images, total, epochs = known
+    of_a_rank = batch_size * accumulated
+    return of_a_rank * max(1, images * repeats // (of_a_rank * max(1, total // epochs)))
+
+
+def _speed(digest: Digest, state: str) -> dict[str, Any]:
+    fields = {key: number(digest.step.get(key)) for key in ("images_per_second", "data_wait", "eta_seconds")}
+    curve = digest.curve("images_per_second").known().mean
     return {
-        "images_per_second": step.get("images_per_second"),
-        "data_wait": step.get("data_wait"),
-        "eta_seconds": left,
+        **fields,
+        "eta_seconds": fields["eta_seconds"] if state == "running" else None,
+        "median_images_per_second": float(np.median(curve)) if len(curve) else None,
+        "curve": curve.round(3).tolist(),
     }
 
 
-def _knn(evaluations: list[dict[str, Any]], last: Mapping[str, Any]) -> dict[str, Any]:
-    first = evaluations[0] if evaluations else {}
+def _loss(params: Mapping[str, Any], digest: Digest) -> dict[str, Any]:
+    prototypes = _num_prototypes(params)
     return {
-        "untrained": first.get("knn") if first.get("epoch") == 0 else None,
-        "raw_pixels": first.get("knn_pixels"),
-        "last": last.get("knn"),
-        "best": max((row["knn"] for row in evaluations if row["epoch"] and row["knn"] is not None), default=None),
-        "protocol": last.get("protocol", ""),
-        "curve": [record["knn"] for record in evaluations],
+        "epochs": digest.losses,
+        "last_step": number(digest.step.get("loss")),
+        "gap": number(digest.step.get("loss_gap")),
+        "log_k": None if prototypes is None or prototypes < 2 else math.log(prototypes),
+        "curve": digest.curve("loss").as_json(),
     }
 
 
-def _health(params: Mapping[str, Any], step: Mapping[str, Any]) -> dict[str, Any]:
-    num_prototypes = _num_prototypes(params)
-    if num_prototypes is None or any(step.get(field) is None for field in Health._fields):
-        return {"verdict": "not measured yet", "collapsed": False, "remedy": ""}
-    health = Health(**{field: step[field] for field in Health._fields})
-    verdict = judge(health, num_prototypes=num_prototypes)
-    return {"verdict": verdict.name, "collapsed": verdict.collapsed, "remedy": verdict.remedy, **health._asdict()}
+def _health(digest: Digest) -> dict[str, Any]:
+    past = list(digest.past)[-_EPISODES:]
+    told = {"past": [episode._asdict() for episode in past], "num_past": digest.num_past}
+    if digest.step.get("health") is None:  # the old scripts did not watch
+        return {"verdict": "not measured yet", "collapsed": False, "text": "", "remedy": "", "findings": [], **told}
+    findings = [finding._replace(since_step=digest.since(finding)) for finding in digest.findings]
+    worst = findings[0] if findings else Finding(HEALTHY, False, 0, "", "")
+    seen = {field: digest.step[field] for field in _OBSERVED if field in digest.step}
+    found = {"verdict": worst.name, "collapsed": worst.collapsed, "text": worst.text, "remedy": worst.remedy}
+    return {**found, "findings": [finding._asdict() for finding in findings], **told, **seen}
 
 
 def _files(run: Path) -> list[dict[str, Any]]:
@@ -197,46 +229,3 @@ def _files(run: Path) -> list[dict[str, Any]]:
 def _bytes(path: Path) -> int:
     parts = path.rglob("*") if path.is_dir() else [path]
     return sum(part.stat().st_size for part in parts if part.is_file())
-
-
-def _progress_text(progress: Mapping[str, Any]) -> str:
-    total = "" if progress["total_steps"] is None else f" of {progress['total_steps']:,}"
-    return f"step {progress['step']:,}{total}, epoch {progress['epoch']} of {progress['epochs']}"
-
-
-def _speed_text(speed: Mapping[str, Any]) -> str:
-    if speed["images_per_second"] is None:
-        return "no step logged yet"
-    left = "" if speed["eta_seconds"] is None else f", {speed['eta_seconds'] / 60:.0f} min left"
-    return f"{speed['images_per_second']:.0f} images/s, {speed['data_wait']:.0%} of it waiting for data{left}"
-
-
-def _loss_text(loss: Mapping[str, Any], num_prototypes: int | None) -> str:
-    if not loss["epochs"]:
-        return "no epoch finished yet"
-    first, last = loss["epochs"][0], loss["epochs"][-1]
-    log_k = "" if num_prototypes is None else f" (ln {num_prototypes} = {math.log(num_prototypes):.2f})"
-    return f"{first:.3f} -> {last:.3f}{log_k}  {curve(loss['epochs'])}"
-
-
-def _knn_text(knn: Mapping[str, Any]) -> str:
-    if knn["last"] is None:
-        return "not measured: give labelled images with --val-dir"
-    start = "" if knn["untrained"] is None else f"{knn['start']} {knn['untrained']:.1%}, "
-    worse = "" if knn["untrained"] is None or knn["last"] >= knn["untrained"] else "; worse than it started"
-    pixels = "" if knn["raw_pixels"] is None else f"raw pixels {knn['raw_pixels']:.1%}, "
-    best = "" if knn["best"] is None else f"best {knn['best']:.1%}"
-    compared = f"{start}{pixels}{best}".removesuffix(", ")
-    return f"k-NN {knn['last']:.1%} ({compared}){worse}  {curve(knn['curve'])}"
-
-
-def _best_text(summary: Mapping[str, Any]) -> str:
-    best, num_epochs = summary["best"], len(summary["loss"]["epochs"])
-    if best is None and not num_epochs:
-        return "none: no epoch has finished"
-    if best is None and summary["health"]["collapsed_epochs"] == num_epochs:
-        return "none: no epoch has finished without collapse"
-    if best is None:
-        return "none: k-NN was not measured yet after an epoch without collapse"
-    value = f"k-NN {best['value']:.1%}" if best.get("metric") == "knn" else f"loss {best['loss']:.3f}"
-    return f"epoch {best['epoch']}, {value}"

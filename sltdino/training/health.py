@@ -1,81 +1,264 @@
-"""Is the run healthy? Numbers from one step, and a verdict in words with the remedy that fits."""
+"""Is the run healthy? What the records of its steps say over time, in words, with the remedy that fits.
+
+The watch knows a run by its `train_step` records alone, so the loop, `inspect` and the report, which feed it the same
+records, say the same; a resumed run feeds it those it has, and goes on as if it had never stopped.
+"""
 
 import math
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from sltdino.training import remedies
+from sltdino.training.remedies import Knobs, knobs_of
+from sltdino.training.running import RunningMean, Streak
 
-_UNIFORM_SHARE = 0.98
-"""Targets whose entropy exceeds this share of ln K tell nothing: the student can only answer uniformly."""
+HEALTHY, STARTING = "healthy", "starting"
+ONE_POINT, UNIFORM, SPIKE, DEAD, STARVED = (
+    "one-point collapse", "uniform collapse", "loss spike", "dead prototypes", "starved loader",
+)  # fmt: skip
+COLLAPSES = frozenset({ONE_POINT, UNIFORM})
+
+_UNIFORM_SHARE = 0.02
+"""Targets that say less than this share of ln K are as good as uniform, unless the student is seen to learn them."""
+_NOTHING_SHARE = 0.001
+"""Targets that say less than this share of ln K are uniform for any student."""
+_LEARNT_SHARE = 0.25
+"""Of what broad targets say: a student that knows as much does learn them."""
+_PINNED_SHARE = 0.02
+"""Of what the targets say: a student that knows less, and does not come to know more, guesses."""
 _ONE_POINT_SHARE = 0.05
-"""When the batch's mean assignment has less than this share of ln K, nearly all images share one prototype."""
+"""When the mean assignment's entropy is less than this share of ln K, nearly all images share one prototype."""
 _SAME_FEATURE_COSINE = 0.999
 """Features this close to their mean are the same for every image."""
+_DEAD_SHARE = 0.05
+"""Of the prototypes that as many random draws would meet: fewer means that most of the head is of no use."""
+_STARVED, _FED = 0.3, 0.15
+"""Shares of the time spent waiting for data: above the first a loader is starved, until it is below the second."""
+_SPIKE_DEVIATIONS, _SPIKE_SHARE = 8.0, 0.05
+"""A loss is a spike when it is so many mean deviations, and so much of ln K, above its running mean."""
+_FIRST_RECORDS = 10
+"""Records before a running mean says what is usual."""
+_NEW_LEVEL = 20
+"""Records after which a loss that stays up is no spike but the loss."""
+_GRACE_SHARE, _LEAST_GRACE = 0.1, 100
+"""Share of a run, and steps, in which every healthy run may look collapsed: its loss begins at ln K or above."""
 
 
-class Verdict(NamedTuple):
-    """A judgement of one moment of a run."""
+class Finding(NamedTuple):
+    """Something about a run that is not as it should be, or not to be judged yet."""
 
     name: str
-    """`healthy`, `uniform collapse` or `one-point collapse`."""
+    """`uniform collapse`, `one-point collapse`, `loss spike`, `dead prototypes`, `starved loader` or `starting`."""
     collapsed: bool
+    """Whether what is learned from here on is worth nothing."""
+    since_step: int
+    text: str
+    """What was seen, in words and figures."""
     remedy: str
-    """What to change; empty when healthy."""
+    """What to change; empty while starting."""
 
 
-class Health(NamedTuple):
-    """What the watch measures in a step. Entropies are in nats, K prototypes."""
+class Watch:
+    """The findings in force, from a run's step records in their order. Holds a few numbers, however long the run.
 
-    loss_gap: float
-    """ln K minus the CLS loss: 0 means the student knows nothing."""
-    target_entropy: float
-    """Mean entropy of the teacher's targets: ln K is uniform, 0 is one prototype an image."""
-    assignment_entropy: float
-    """Entropy of the batch's mean target: 0 means that all images share a prototype."""
-    feature_spread: float
-    """Standard deviation of the L2-normalised features times sqrt(D): 1 fills the sphere, 0 is one point."""
-    cosine_to_mean: float
-    """Mean cosine of the features with their mean."""
+    Args:
+        total_steps: of the run.
+        grace_steps: steps in which a collapse is not told from a beginning; see `grace_steps`.
+        num_targets: the teacher's targets in a micro-batch, two an image.
+        knobs: the settings that remedies name.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_prototypes: int,
+        total_steps: int = 0,
+        grace_steps: int = _LEAST_GRACE,
+        num_targets: int = 64,
+        knobs: Knobs | None = None,
+    ) -> None:
+        self.grace_steps = grace_steps
+        self._total_steps = total_steps
+        # about 8 targets for each prototype, in a twentieth of the run at most
+        self.usage_window = min(math.ceil(8 * num_prototypes / num_targets), max(_LEAST_GRACE, total_steps // 20))
+        """Steps over which the loop counts `prototypes_used`."""
+        self.looks_collapsed = False
+        """Whether the last record by itself looks like a collapse, be it a beginning or not."""
+        self._log_k = math.log(num_prototypes)
+        self._knobs = (knobs or Knobs())._replace(num_prototypes=num_prototypes)
+        num_draws = self.usage_window * num_targets
+        self._most_used = num_prototypes * -math.expm1(-num_draws / num_prototypes)
+        # of about the last 5 records, and of the last 20, which a gap that grows leaves behind
+        self._gap, self._gap_before = RunningMean(0.2), RunningMean(0.05)
+        self._gap_noise, self._said = RunningMean(0.1), RunningMean(0.2)
+        self._loss, self._deviation = RunningMean(0.1), RunningMean(0.1)
+        self._grad_norm, self._wait = RunningMean(0.1), RunningMean(0.1)
+        self._streaks = {name: Streak() for name in (ONE_POINT, UNIFORM, SPIKE, DEAD, STARVED)}
+
+    def feed(self, step: int, record: Mapping[str, Any]) -> tuple[Finding, ...]:
+        """The findings in force after a `train_step` record, worst first; none when the run is healthy.
+
+        A record that lacks a field, as those of older versions do, says nothing about what the field is for.
+        """
+        found = [
+            self._one_point(step, record),
+            self._uniform(step, record),
+            self._spike(step, record),
+            self._dead(step, record),
+            self._starved(step, record),
+        ]
+        in_force = [finding for finding in found if finding is not None]
+        collapsed = [finding for finding in in_force if finding.collapsed]
+        starting = [finding for finding in in_force if finding.name == STARTING][:1]
+        others = [finding for finding in in_force if not finding.collapsed and finding.name != STARTING]
+        if collapsed:  # which has its own few prototypes
+            others = [finding for finding in others if finding.name != DEAD]
+        rest = [finding for finding in others if finding.name == STARVED]
+        return (*collapsed, *(row for row in others if row.name != STARVED), *starting, *rest)
+
+    def _one_point(self, step: int, record: Mapping[str, Any]) -> Finding | None:
+        self.looks_collapsed = False
+        seen = _numbers(record, "assignment_entropy", "cosine_to_mean")
+        if seen is None:
+            return None
+        entropy, cosine = seen
+        # under Sinkhorn the targets are balanced whatever the scores are, so the scores are asked too
+        raw = (_numbers(record, "assignment_kl") or [0.0])[0] / self._log_k
+        lowest = min(entropy / self._log_k, 1.0 - raw)
+        self.looks_collapsed = lowest < _ONE_POINT_SHARE or cosine > _SAME_FEATURE_COSINE
+        if lowest < _ONE_POINT_SHARE:
+            what = f"all images share a prototype (entropy of the mean assignment {lowest * self._log_k:.2f} of "
+            text = f"{what}ln {self._knobs.num_prototypes} = {self._log_k:.2f}"
+        else:
+            text = f"all images have the same feature (cosine to the mean {cosine:.4f}"
+        remedy = remedies.against_one_point(self._knobs)
+        return self._collapse(ONE_POINT, step, f"{text})", remedy, holds=self.looks_collapsed)
+
+    def _uniform(self, step: int, record: Mapping[str, Any]) -> Finding | None:
+        seen = _numbers(record, "loss_gap", "target_entropy")
+        if seen is None:
+            return None
+        gap, entropy = seen
+        if self._gap.count:
+            self._gap_noise.feed(abs(gap - self._gap.value))
+        self._gap.feed(gap)
+        self._gap_before.feed(gap)
+        self._said.feed(self._log_k - entropy)
+        said, share = self._said.value, self._gap.value / max(self._said.value, 1e-9)
+        is_uniform = said < _NOTHING_SHARE * self._log_k or (
+            said < _UNIFORM_SHARE * self._log_k and share < _LEARNT_SHARE
+        )
+        self.looks_collapsed |= self._log_k - entropy < _UNIFORM_SHARE * self._log_k and is_uniform
+        least, noise = _PINNED_SHARE * said, self._gap_noise.value
+        is_growing = self._gap.value - self._gap_before.value > max(least, 0.6 * noise)
+        # a mean of 5 records strays by about a third of their deviations
+        is_pinned = max(self._gap.value + 0.3 * noise, self._gap_before.value) < least and not is_growing
+        log_k = f"ln {self._knobs.num_prototypes} = {self._log_k:.2f}"
+        if is_uniform:
+            text = f"teacher entropy is {entropy:.2f} of {log_k}"
+            remedy = remedies.against_uniform_targets(self._knobs)
+        else:
+            text = f"the loss stays at {self._log_k - self._gap.value:.2f}, and guessing has {log_k}"
+            remedy = remedies.against_a_pinned_loss(self._knobs, share=share)
+        # standardized scores are as sharp at the first step as they will ever be
+        has_grace = not (is_uniform and self._knobs.standardized)
+        return self._collapse(UNIFORM, step, text, remedy, holds=is_uniform or is_pinned, has_grace=has_grace)
+
+    def _collapse(
+        self, name: str, step: int, text: str, remedy: str, *, holds: bool, has_grace: bool = True
+    ) -> Finding | None:
+        streak, is_early = self._streaks[name], step <= self.grace_steps
+        if since := streak.feed(step, holds, may_begin=not (is_early and has_grace)):
+            return Finding(name, True, since, f"{text} since step {since}", remedy)
+        if not (is_early and holds):
+            return None
+        when = f"judged from step {self.grace_steps + 1}"
+        if 0 < self._total_steps <= self.grace_steps:
+            when = f"{self._total_steps} steps are too few to judge"
+        return Finding(STARTING, False, streak.first, f"{text}, as in the first steps of every run; {when}", "")
+
+    def _spike(self, step: int, record: Mapping[str, Any]) -> Finding | None:
+        seen = _numbers(record, "loss")
+        if seen is None:
+            return None
+        (loss,), streak = seen, self._streaks[SPIKE]
+        above = loss - self._loss.value
+        least = max(_SPIKE_DEVIATIONS * self._deviation.value, _SPIKE_SHARE * self._log_k)
+        is_spike = self._loss.count >= _FIRST_RECORDS and above > (least / 2 if streak.since else least)
+        if is_spike and streak.num_held >= _NEW_LEVEL:
+            self._loss, self._deviation, is_spike = RunningMean(0.1), RunningMean(0.1), False
+        since = streak.feed(step, is_spike, needed=1)
+        norm = (_numbers(record, "grad_norm") or [0.0])[0]
+        usual_norm = self._grad_norm.value
+        if not is_spike:
+            if self._loss.count:
+                self._deviation.feed(abs(above))
+            self._loss.feed(loss)
+            self._grad_norm.feed(norm)
+            return None
+        text = f"the loss is {loss:.2f}, and was about {self._loss.value:.2f} before step {since}"
+        if norm > 3 * usual_norm > 0:
+            text += f"; the gradient norm is {norm:.2g}, and was about {usual_norm:.2g}"
+        remedy = remedies.against_a_spike(self._knobs, grad_norm=usual_norm)
+        return Finding(SPIKE, False, since, text, remedy)
+
+    def _dead(self, step: int, record: Mapping[str, Any]) -> Finding | None:
+        seen = _numbers(record, "prototypes_used")
+        if seen is None or step <= self.grace_steps:
+            return None
+        num_used = round(seen[0])
+        since = self._streaks[DEAD].feed(step, num_used < _DEAD_SHARE * self._most_used)
+        if not since:
+            return None
+        text = f"{num_used} of {self._knobs.num_prototypes} prototypes are used since step {since}"
+        return Finding(DEAD, False, since, text, remedies.against_dead_prototypes(self._knobs, num_used=num_used))
+
+    def _starved(self, step: int, record: Mapping[str, Any]) -> Finding | None:
+        seen = _numbers(record, "data_wait")
+        if seen is None:
+            return None
+        self._wait.feed(seen[0])
+        streak = self._streaks[STARVED]
+        # the first records hold the start of the loader's processes
+        is_starved = self._wait.count > _FIRST_RECORDS and self._wait.value > (_FED if streak.since else _STARVED)
+        since = streak.feed(step, is_starved)
+        if not since:
+            return None
+        text = f"{self._wait.value:.0%} of the time is spent waiting for data since step {since}"
+        return Finding(STARVED, False, since, text, remedies.against_a_starved_loader(self._knobs))
 
 
-@torch.no_grad()
-def observe(cls_loss: float, features_CBD: Tensor, targets_MK: Tensor) -> Health:
-    """Measure one step, from the student's features (the first crop of each image) and the teacher's targets."""
-    unit_BD = F.normalize(features_CBD[0].float(), dim=-1)
-    mean_D = unit_BD.mean(dim=0)
-    log_targets_MK = targets_MK.clamp(min=1e-12).log()
-    mean_K = targets_MK.mean(dim=0)
-    return Health(
-        loss_gap=math.log(targets_MK.shape[1]) - cls_loss,
-        target_entropy=-(targets_MK * log_targets_MK).sum(dim=-1).mean().item(),
-        assignment_entropy=-(mean_K * mean_K.clamp(min=1e-12).log()).sum().item(),
-        feature_spread=(unit_BD.var(dim=0, unbiased=False).mean().sqrt() * math.sqrt(unit_BD.shape[1])).item(),
-        cosine_to_mean=(unit_BD @ F.normalize(mean_D, dim=0)).mean().item(),
+def watch_of(params: Mapping[str, Any]) -> Watch | None:
+    """The watch over a run, from its params.json. None for a run of the old scripts, which recorded no settings."""
+    settings = params.get("settings")
+    head = settings.get("head") if isinstance(settings, Mapping) else None
+    if not isinstance(head, Mapping) or not isinstance(head.get("out_dim"), int) or head["out_dim"] < 2:
+        return None
+    knobs = knobs_of(params)
+    return Watch(
+        num_prototypes=knobs.num_prototypes,
+        total_steps=_steps(params),
+        grace_steps=grace_steps(params),
+        num_targets=2 * knobs.batch_size,
+        knobs=knobs,
     )
 
 
-def judge(health: Health, *, num_prototypes: int) -> Verdict:
-    """The verdict on one observation.
+def grace_steps(params: Mapping[str, Any]) -> int:
+    """Steps in which a run is not judged collapsed: its warm-up, what it keeps frozen, and a tenth of it at least."""
+    optimizer = params["settings"].get("optimizer", {})
+    epochs = [optimizer.get(f"{key}_epochs") for key in ("warmup", "freeze_last_layer", "freeze_backbone")]
+    longest = max((value for value in epochs if isinstance(value, int | float)), default=0.0)
+    total, all_epochs = _steps(params), params.get("epochs")
+    per_epoch = total / all_epochs if isinstance(all_epochs, int) and all_epochs > 0 else 0.0
+    return max(_LEAST_GRACE, math.ceil(longest * per_epoch), math.ceil(_GRACE_SHARE * total))
 
-    Uniform collapse: the targets are as good as uniform, so the loss sits at ln K. One-point collapse: every image gets
-    the same prototype, or the same feature.
-    """
-    log_k = math.log(num_prototypes)
-    if health.target_entropy > _UNIFORM_SHARE * log_k:
-        return Verdict(
-            "uniform collapse",
-            True,
-            f"teacher entropy is {health.target_entropy:.2f} of ln {num_prototypes} = {log_k:.2f}: "
-            "lower --teacher-temp, or raise --learning-rate",
-        )
-    if health.assignment_entropy < _ONE_POINT_SHARE * log_k or health.cosine_to_mean > _SAME_FEATURE_COSINE:
-        return Verdict(
-            "one-point collapse",
-            True,
-            f"all images look the same to the teacher (assignment entropy {health.assignment_entropy:.2f} of "
-            f"{log_k:.2f}, cosine to the mean {health.cosine_to_mean:.3f}): raise --teacher-temp or --koleo-weight, "
-            "or lower --learning-rate",
-        )
-    return Verdict("healthy", False, "")
+
+def _steps(params: Mapping[str, Any]) -> int:
+    total = params.get("total_steps")
+    return total if isinstance(total, int) else 0
+
+
+def _numbers(record: Mapping[str, Any], *fields: str) -> list[float] | None:
+    values = [value for field in fields if isinstance(value := record.get(field), int | float)]
+    return [float(value) for value in values] if len(values) == len(fields) else None

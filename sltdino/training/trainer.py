@@ -25,6 +25,8 @@ class StepResult(NamedTuple):
     """The student's CLS features in the last micro-batch, for the health watch."""
     targets_MK: Tensor
     """The teacher's targets in the last micro-batch."""
+    scores_MK: Tensor
+    """The teacher's scores that they were made of, before centering or balancing."""
 
 
 class Trainer:
@@ -82,7 +84,8 @@ class Trainer:
         self.objective.update()
         self.model.update_teacher(self.schedules.teacher_momentum(step))
         self.steps_done = step + 1
-        return StepResult(metrics, student.cls_CBD.detach(), loss.cls_targets_MK)
+        scores_MK = teacher.cls_logits_CBK.flatten(0, 1)
+        return StepResult(metrics, student.cls_CBD.detach(), loss.cls_targets_MK, scores_MK)
 
     def _forward(self, batch: Batch) -> tuple[Outputs, Outputs]:
         device = batch.global_crops.device.type

@@ -376,7 +376,7 @@ def test_a_torn_last_line_is_counted_by_readers_and_cut_by_the_next_writer(tmp_p
 
 
 def test_a_line_without_end_is_one_unreadable_record_and_not_read_into_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(json_files, "_LARGEST_LINE", 64)
+    monkeypatch.setattr(json_files, "LARGEST_LINE", 64)
     path = tmp_path / "m.jsonl"
     path.write_bytes(b"[" * 1000 + b'\n{"step": 1}\n')
     reader = JsonLinesReader(path)

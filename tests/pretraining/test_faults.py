@@ -179,9 +179,9 @@ def test_a_full_disk_is_what_the_user_hears_of_even_when_the_status_cannot_be_wr
 
 
 def test_our_own_mistake_is_a_1_in_the_status(train: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from sltdino.pretraining import loop
+    from sltdino.pretraining import watch
 
-    monkeypatch.setattr(loop, "observe", lambda *_: 1 / 0)
+    monkeypatch.setattr(watch, "observe", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         train()
     status = read_status(tmp_path / "run")

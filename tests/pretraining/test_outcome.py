@@ -10,14 +10,20 @@ import pytest
 from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_files import load_settings
 from sltdino.pretraining.outcome import RunSummary, next_commands, outcome
-from sltdino.training.health import Health
+from sltdino.training.health import UNIFORM, Finding
+from sltdino.training.observation import Health
 
 LOG_K = math.log(1024)
-SOUND = Health(0.0, target_entropy=0.5 * LOG_K, assignment_entropy=0.9 * LOG_K, feature_spread=0.9, cosine_to_mean=0.1)
+SOUND = Health(
+    0.0, target_entropy=0.5 * LOG_K, assignment_entropy=0.9 * LOG_K, assignment_kl=0.1, feature_spread=0.9,
+    cosine_to_mean=0.1,
+)  # fmt: skip
+
+MEASURES = {"rankme": 38.4, "rankme_max": 128}
 
 
 def ended(knn: float, *, untrained: float, pixels: float = 0.1, best: Any = None) -> RunSummary:
-    return RunSummary(Path("r"), 76, 2, best or {"metric": "knn"}, knn, untrained, pixels, 65.0)
+    return RunSummary(Path("r"), 76, 2, best or {"metric": "knn"}, knn, untrained, pixels, 65.0, MEASURES, MEASURES)
 
 
 def settled(**flags: Any) -> PretrainSettings:
@@ -41,8 +47,9 @@ def test_the_loss_and_that_of_guessing_are_said() -> None:
 
 
 def test_a_collapsed_run_is_not_sent_on_to_train_longer() -> None:
-    said = outcome(ended(0.2, untrained=0.3), settled(), SOUND._replace(target_entropy=LOG_K))
-    assert "raise --learning-rate" in said
+    collapse = Finding(UNIFORM, True, 300, "the teacher knows nothing", "raise --learning-rate")
+    said = outcome(ended(0.2, untrained=0.3), settled(), SOUND, [collapse])
+    assert said.endswith("worse than the untrained network: uniform collapse: raise --learning-rate")
     assert "longer" not in said
 
 
@@ -55,6 +62,14 @@ def test_ending_below_raw_pixels_is_said_in_words() -> None:
     better = ended(0.2, untrained=0.1, pixels=0.3)
     assert "k-NN 10.0% before, 20.0% after (still below raw pixels 30.0%)" in outcome(better, settled(), SOUND)
     assert "still" not in outcome(ended(0.2, untrained=0.1, pixels=0.2), settled(), SOUND)
+
+
+def test_without_labels_the_rank_is_said_and_from_what_it_came() -> None:
+    unlabelled = RunSummary(Path("r"), 76, 2, {"metric": "loss"}, None, None, None, 65.0, MEASURES, {"rankme": 12.3})
+    assert outcome(unlabelled, settled(), SOUND) == "done: 76 steps in 1:05 min; RankMe 38 of 128, 12 at the start"
+    later = unlabelled._replace(measures_untrained={})  # the run began before it was measured
+    assert outcome(later, settled(), SOUND).endswith("RankMe 38 of 128")
+    assert "RankMe" not in outcome(ended(0.2, untrained=0.1), settled(), SOUND)
 
 
 @pytest.mark.parametrize(("registers", "words"), [

@@ -336,7 +336,7 @@ REFUSED: dict[str, dict[str, Any]] = {
     "another run": {"resume": "finished", "output_dir": None, "seed": 1},
     "more steps done": {"resume": "finished", "output_dir": None, "algorithm": "ibot", "epochs": 1},
     "validation is training": {"val_dir": "pictures"},
-    "one label": {"val_dir": "val/one"},
+    "one label": {"val_dir": "one"},
     "registers": {"vit_registers": 2, "export_checkpoint": True},
     "export onto the run": {"output_dir": "new", "export_backbone": "new/checkpoint_last.pt"},
     "export onto its metadata": {"export_backbone": "b.json"},
@@ -354,6 +354,8 @@ def test_the_first_error_is_the_one_that_stops_the_run(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("")
+    (tmp_path / "one").mkdir()
+    (labelled / "one").rename(tmp_path / "one" / "one")
     flags = {"output_dir": "new run", "train_dir": "pictures", **REFUSED[case]}
     said = look(images=own_pictures, **flags)
     with pytest.raises(SltDinoError) as caught:

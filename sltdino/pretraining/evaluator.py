@@ -1,0 +1,154 @@
+"""Evaluation while training: measure the teacher's features, record them, and say which epoch is best."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sltdino.core.run_dir import RunDir
+from sltdino.core.settings_base import known
+from sltdino.errors import DivergedError
+from sltdino.pretraining.initial import start_name
+from sltdino.pretraining.progress import Reporter
+from sltdino.pretraining.session import Session
+
+MEASURES = {
+    "rankme": ("RankMe", ".1f"), "feature_std": ("feature std", ".2f"), "alignment": ("alignment", ".2f"),
+    "uniformity": ("uniformity", ".2f"), "clip_retrieval": ("same clip", ".1%"),
+}  # fmt: skip
+"""Name and format of the label-free measures, in the order in which they are said."""
+
+
+class Evaluator:
+    """Judges the teacher's backbone at the start, every few epochs and at the end; it leaves training as it is.
+
+    Args:
+        progress: the run's, in which it keeps what it found: what stands there goes into every checkpoint.
+        on_bad: called with path, reason and use of each image that cannot be read.
+    """
+
+    PROGRESS: Mapping[str, Any] = {
+        "knn_untrained": None, "knn_pixels": None, "knn": None, "measures_untrained": None, "measures": None,
+        "clip_retrieval_pixels": None, "judged_on": None,
+    }  # fmt: skip
+    """What a run has found before it starts."""
+
+    def __init__(
+        self,
+        session: Session,
+        run: RunDir,
+        reporter: Reporter,
+        progress: dict[str, Any],
+        *,
+        on_bad: Callable[[str, str, str], None],
+    ) -> None:
+        self.settings, self.probes = session.settings, session.probes
+        self.trainer, self.device = session.trainer, session.world.device
+        self.run, self.reporter, self.progress, self.on_bad = run, reporter, progress, on_bad
+
+    def start(self) -> None:
+        """Measure what every later number is compared with: the network as it starts, and raw pixels.
+
+        Raises:
+            DataError, DivergedError: as `evaluate`.
+        """
+        self._forget_other_images()
+        knn, clips = self.probes.knn, self.probes.label_free.clips
+        if knn is not None and self.progress["knn_pixels"] is None:
+            self.progress["knn_pixels"] = knn.pixel_accuracy()
+        if clips.paths and self.progress["clip_retrieval_pixels"] is None:
+            self.progress["clip_retrieval_pixels"] = self.probes.label_free.pixel_retrieval()
+        if self.trainer.steps_done == 0:
+            self.evaluate(0, 0)
+            self.progress |= {"knn_untrained": self.progress["knn"], "measures_untrained": self.progress["measures"]}
+
+    def is_due(self, epoch: int) -> bool:
+        """Whether the network is to be judged after this epoch."""
+        return epoch % known(self.settings.evaluation.eval_every) == 0 or epoch == self.settings.epochs
+
+    def evaluate(self, epoch: int, step: int) -> float | None:
+        """Measure, record and say; returns the k-NN accuracy where there are labels.
+
+        Raises:
+            DataError: hardly any of the validation images can be read. DivergedError: features are not finite.
+        """
+        backbone, record = self.trainer.model.teacher.backbone, dict[str, Any]({"epoch": epoch})
+        try:
+            measures = self.probes.label_free.measure(backbone, self.device)
+        except DivergedError as error:
+            way_on = "lower --learning-rate, then resume from the last checkpoint" if step else "use other weights"
+            raise DivergedError(f"epoch {epoch}: the teacher's {error}; {way_on}") from error
+        if self.probes.knn is not None:
+            self.progress["knn"] = self.probes.knn.accuracy(backbone, self.device)
+            record |= {key: self.progress[key] for key in ("knn", "knn_pixels")}
+            record["protocol"] = self.probes.knn.protocol
+        record |= measures
+        if "clip_retrieval" in measures and self.progress["clip_retrieval_pixels"] is not None:
+            record["clip_retrieval_pixels"] = self.progress["clip_retrieval_pixels"]
+        self._record_bad()
+        self.progress["measures"] = measures
+        self.run.log(step, {**record, "sample": self.probes.label_free.sample}, context="eval")
+        said = filter(None, (self._knn_said(), self._measures_said()))
+        self.reporter.say(f"epoch {epoch}: {'; '.join(said) or 'no image of the sample can be read'}")
+        return record.get("knn")
+
+    def is_best(self, epoch: int, loss: float, knn: float | None, *, collapsed: bool) -> bool:
+        """Best by k-NN where there are labels, else by the epoch's loss; never a collapsed epoch. The first of equals.
+
+        Without labels no measure chooses in the place of the loss: RankMe was shown to compare finished runs (Garrido
+        et al. 2023), and within a run it rises and falls with the schedules.
+        """
+        if collapsed or (self.probes.knn is not None and knn is None):
+            return False
+        best = self.progress["best"]
+        metric, value = ("loss", loss) if knn is None else ("knn", knn)
+        comparable = best is not None and best["metric"] == metric  # --val-dir may come with a resume
+        better = not comparable or (value > best["value"] if metric == "knn" else value < best["value"])
+        if better:
+            self.progress["best"] = {"metric": metric, "value": value, "epoch": epoch}
+        return better
+
+    def _forget_other_images(self) -> None:
+        """Drop what a resumed run has measured on other images than those it goes on with: it says nothing of these."""
+        before, now = self.progress["judged_on"], self.probes.judged_on
+        self.progress["judged_on"] = now
+        if before in (None, now):  # the first versions did not keep it
+            return
+        self.progress |= {key: value for key, value in self.PROGRESS.items() if key != "judged_on"}
+        if self.progress["best"] is not None and self.progress["best"]["metric"] == "knn":
+            self.progress["best"] = None
+        said = "other images are evaluated than before: what was measured on those is no longer compared with"
+        self.run.notice(said)
+        self.reporter.say(said)
+
+    def _record_bad(self) -> None:
+        knn, use = self.probes.knn, self.probes.label_free.use
+        trained_on = set(map(str, knn.bank.paths)) if knn is not None else set()
+        for path, reason in self.probes.unreadable:
+            self.on_bad(path, reason, "training" if path in trained_on else use)
+        self.probes.unreadable.clear()
+
+    def _knn_said(self) -> str:
+        knn, untrained, pixels = (self.progress[key] for key in ("knn", "knn_untrained", "knn_pixels"))
+        if self.probes.knn is None:
+            return ""
+        start = start_name(self.settings)
+        baseline = start if untrained is None else f"{start} {untrained:.1%}"
+        return f"k-NN {knn:.1%} ({baseline}, raw pixels {pixels:.1%})"
+
+    def _measures_said(self) -> str:
+        return measures_said(
+            self.progress["measures"], self.progress["measures_untrained"] or {},
+            clip_pixels=self.progress["clip_retrieval_pixels"],
+        )  # fmt: skip
+
+
+def measures_said(now: Mapping[str, float], start: Mapping[str, float], *, clip_pixels: float | None) -> str:
+    """`RankMe 12.0 -> 38.1 of 128, feature std 0.12 -> 0.54`: what is measured, and from what it came."""
+    parts = []
+    for name in filter(now.__contains__, MEASURES):
+        title, form = MEASURES[name]
+        before = f"{start[name]:{form}} -> " if name in start else ""
+        more = f" of {now['rankme_max']}" if name == "rankme" else ""
+        if name == "clip_retrieval" and clip_pixels is not None:
+            more = f" (raw pixels {clip_pixels:{form}})"
+        parts.append(f"{title} {before}{now[name]:{form}}{more}")
+    return ", ".join(parts)

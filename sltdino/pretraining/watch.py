@@ -1,0 +1,110 @@
+"""The health watch at work in a run: measure, judge, say it once, and end a run that has collapsed."""
+
+import shlex
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from sltdino.core.run_dir import RunDir
+from sltdino.core.run_files import read_metrics, read_names, read_params
+from sltdino.core.settings import PretrainSettings
+from sltdino.core.settings_base import known
+from sltdino.errors import CollapsedError
+from sltdino.pretraining.progress import Reporter
+from sltdino.training.health import HEALTHY, STARTING, Finding, watch_of
+from sltdino.training.observation import Health, PrototypeUsage, observe
+from sltdino.training.trainer import StepResult
+
+_PATIENCE_SHARE, _LEAST_PATIENCE = 0.05, 100
+"""Share of a run, and steps, that a collapse must last before the run is ended."""
+
+
+class RunWatch:
+    """The watch over a run that is going on.
+
+    Its judgement is made of the recorded metrics alone, and is made again from them when the run is resumed. Only which
+    prototypes were used lately is state of its own: `state_dict` has it for the checkpoint.
+
+    Args:
+        run: with its params.json written and its metrics cut back to where the run goes on.
+        first_step: steps done before.
+    """
+
+    def __init__(
+        self, settings: PretrainSettings, run: RunDir, reporter: Reporter, *, device: str, first_step: int
+    ) -> None:
+        watch = watch_of(read_params(run.path))
+        assert watch is not None, "params.json of a run that is going on has its settings"
+        self.settings, self.run, self.reporter, self.watch = settings, run, reporter, watch
+        self.usage = PrototypeUsage(known(settings.head.out_dim), first_step=first_step, device=device)
+        self.findings: tuple[Finding, ...] = ()
+        """In force after the last record."""
+        self.health: Health | None = None
+        """Of the last step that was recorded here."""
+        for record in read_metrics(run.path, read_names(run.path).history_file):
+            if record.get("context") == "train_step" and isinstance(record.get("step"), int):
+                self.findings = watch.feed(record["step"], record)
+
+    @property
+    def verdict(self) -> str:
+        """The name of the worst finding in force, or `healthy`."""
+        return self.findings[0].name if self.findings else HEALTHY
+
+    @property
+    def is_collapsed(self) -> bool:
+        """Whether the network is worth nothing as it is; one that only looks so at its beginning is neither."""
+        return self.watch.looks_collapsed or any(finding.collapsed for finding in self.findings)
+
+    def see(self, step: int, result: StepResult) -> None:
+        """Take part in every step, without waiting for the device."""
+        self.usage.see(step, result.scores_MK)
+
+    def measure(self, step: int, result: StepResult) -> dict[str, float]:
+        """What the record of a step says for the watch. Synchronises the device."""
+        self.health = observe(result, student_temp=self.settings.loss.student_temp)
+        used = self.usage.count(step, window=self.watch.usage_window)
+        return {**self.health._asdict(), **({} if used is None else {"prototypes_used": used})}
+
+    def judge(self, step: int, record: Mapping[str, Any]) -> str:
+        """Judge a `train_step` record, tell of findings that begin or end, and return the verdict's name."""
+        before, self.findings = self.findings, self.watch.feed(step, record)
+        for finding in _missing_in(before, self.findings):
+            self.reporter.warn(f"step {step}: {finding.name}: {finding.text}; {finding.remedy}")
+        for finding in _missing_in(self.findings, before):
+            self.reporter.say(f"step {step}: {finding.name} is over; it began at step {finding.since_step}")
+        return self.verdict
+
+    def to_stop_for(self, step: int, total_steps: int, *, changed_at: int) -> CollapsedError | None:
+        """The error that ends the run, once saved, where a collapse has lasted and the settings say to stop.
+
+        Args:
+            changed_at: step of the last change of the settings, which gives a run its beginning anew; 0: none.
+        """
+        patience = max(_LEAST_PATIENCE, round(_PATIENCE_SHARE * total_steps))
+        begun_at = changed_at + self.watch.grace_steps
+        for finding in self.findings:
+            lasted = step - max(finding.since_step, begun_at)
+            if finding.collapsed and lasted >= patience and self.settings.on_collapse == "stop":
+                resume = f"sltdino resume {shlex.quote(str(self.run.path))}"
+                return CollapsedError(
+                    f"{finding.name} at step {step} of {total_steps}: {finding.text}; saved. "
+                    f"What may help: {finding.remedy}. To go on as it is: {resume} --on-collapse ignore"
+                )
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the recorded metrics do not hold."""
+        return {"used_at_K": self.usage.used_at_K, "first_step": self.usage.first_step}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        used_at_K: Tensor = state["used_at_K"]
+        self.usage.used_at_K.copy_(used_at_K)
+        self.usage.first_step = state["first_step"]
+
+
+def _missing_in(these: Iterable[Finding], those: Iterable[Finding]) -> list[Finding]:
+    """Findings of `those` that are not among `these`; a run that starts is no news."""
+    names = {finding.name for finding in these}
+    return [finding for finding in those if finding.name not in names and finding.name != STARTING]

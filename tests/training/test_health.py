@@ -1,0 +1,196 @@
+"""What the watch says of records, and what it advises."""
+
+import json
+import math
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from sltdino.core.auto import settle
+from sltdino.core.settings_files import load_settings
+from sltdino.core.settings_schema import LEAVES
+from sltdino.training import remedies
+from sltdino.training.health import Finding, Watch, watch_of
+from sltdino.training.remedies import Knobs
+
+LOG_K = math.log(1024)
+LEARNING = {
+    "loss": 6.0, "loss_gap": 1.0, "target_entropy": 5.5, "assignment_entropy": 6.9, "assignment_kl": 0.02,
+    "cosine_to_mean": 0.3, "prototypes_used": 400, "grad_norm": 1.0, "data_wait": 0.01,
+}  # fmt: skip
+
+
+def params(**flags: Any) -> dict[str, Any]:
+    """As params.json has them: 1,280 images, 40 steps an epoch."""
+    settings = load_settings("hands", flags={"train_dir": ["crops"], "epochs": 50, **flags}).settings
+    settings = settle(settings, num_images=1280).settings
+    values = {"settings": settings.model_dump(mode="json"), "epochs": 50, "total_steps": 2000}
+    return json.loads(json.dumps({**values, "images": {"count": 1280}}))  # type: ignore[no-any-return]
+
+
+def fed(records: Iterable[dict[str, Any]], *, first: int = 10, **flags: Any) -> list[tuple[Finding, ...]]:
+    """The findings after each record, ten steps apart."""
+    watch = watch_of(params(**flags))
+    assert watch is not None
+    return [watch.feed(first + 10 * index, record) for index, record in enumerate(records)]
+
+
+def names(findings: Iterable[Finding]) -> list[str]:
+    return [finding.name for finding in findings]
+
+
+def test_a_run_that_learns_is_healthy() -> None:
+    assert fed([LEARNING] * 200) == [()] * 200
+
+
+def test_the_first_steps_are_called_a_beginning_and_the_same_numbers_later_a_collapse() -> None:
+    found = fed([LEARNING | {"loss_gap": -0.05}] * 40)
+    assert [names(row) for row in found] == [["starting"]] * 20 + [["uniform collapse"]] * 20  # a warm-up of 200 steps
+    assert not found[19][0].collapsed
+    assert (found[20][0].collapsed, found[20][0].since_step) == (True, 10)
+
+
+@pytest.mark.parametrize(("flags", "steps"), [({}, 200), ({"warmup_epochs": 9}, 360), ({"warmup_epochs": 0}, 200),
+                                              ({"freeze_backbone_epochs": 12}, 480)])  # fmt: skip
+def test_the_grace_is_the_longest_of_warm_up_freezing_and_a_tenth_of_the_run(flags: Any, steps: int) -> None:
+    watch = watch_of(params(**flags))
+    assert watch is not None
+    assert watch.grace_steps == steps
+
+
+def test_a_gap_that_grows_from_below_is_not_a_loss_that_stays() -> None:
+    rising = [LEARNING | {"loss_gap": -1.0 + 0.02 * index} for index in range(60)]
+    assert set(names(sum(fed(rising), ()))) == {"starting"}
+
+
+def test_a_single_strange_batch_begins_nothing_and_ends_nothing() -> None:
+    same = LEARNING | {"cosine_to_mean": 0.9999}
+    found = fed([*[LEARNING] * 30, same, same, *[LEARNING] * 5, *[same] * 3, LEARNING, LEARNING, same, *[LEARNING] * 3])
+    assert [names(row) for row in found[30:]] == [[]] * 9 + [["one-point collapse"]] * 6 + [[]]
+    assert found[39][0].since_step == 10 + 10 * 37
+
+
+def test_broad_targets_are_no_collapse_while_the_student_learns_them() -> None:
+    broad = LEARNING | {"target_entropy": LOG_K - 0.1}  # of which they say 1.4 %
+    assert set(fed([broad | {"loss_gap": 0.06}] * 60)) == {()}
+    assert names(fed([broad | {"loss_gap": 0.004}] * 60)[-1]) == ["uniform collapse"]
+
+
+def test_targets_that_no_training_can_sharpen_need_no_grace() -> None:
+    uniform = LEARNING | {"loss_gap": 0.0, "target_entropy": LOG_K - 1e-3}
+    assert names(fed([uniform] * 3)[-1]) == ["uniform collapse"]  # standardized scores are never sharper than now
+    assert names(fed([uniform] * 3, standardize_teacher=False)[-1]) == ["starting"]
+
+
+def test_scores_that_favour_one_prototype_are_found_behind_balanced_targets() -> None:
+    found = fed([LEARNING | {"assignment_kl": 0.97 * LOG_K}] * 30)
+    assert names(found[-1]) == ["one-point collapse"]
+    assert "all images share a prototype" in found[-1][0].text
+
+
+def test_a_loss_that_leaps_is_a_spike_until_it_is_back() -> None:
+    wobbling = [LEARNING | {"loss": 6.0 + 0.05 * (-1) ** index} for index in range(30)]
+    spike = LEARNING | {"loss": 7.0, "grad_norm": 9.0}
+    found = fed([*wobbling, spike, spike, *wobbling])
+    assert [index for index, row in enumerate(found) if row] == [30, 31]
+    assert "the loss is 7.00, and was about 6.0" in found[31][0].text
+    assert "the gradient norm is 9, and was about 1" in found[31][0].text
+
+
+def test_a_loss_that_stays_up_is_the_loss_and_no_spike() -> None:
+    found = fed([*[LEARNING] * 30, *[LEARNING | {"loss": 7.0}] * 60])
+    assert names(found[30]) == ["loss spike"]
+    assert found[-1] == ()
+
+
+def test_few_prototypes_in_use_are_said_with_a_head_that_would_do() -> None:
+    found = fed([LEARNING | {"prototypes_used": 30}] * 30)
+    assert set(found[:20]) == {()}  # at first all images are alike
+    assert names(found[-1]) == ["dead prototypes"]
+    assert found[-1][0].remedy == "start anew with --out-dim 128"
+
+
+def test_what_collapsed_is_not_also_blamed_for_its_few_prototypes() -> None:
+    record = LEARNING | {"assignment_entropy": 0.0, "prototypes_used": 1, "data_wait": 0.9}
+    assert names(fed([record] * 30)[-1]) == ["one-point collapse", "starved loader"]
+
+
+def test_a_loader_is_starved_from_a_third_of_the_time_until_it_waits_little() -> None:
+    found = fed([*[LEARNING] * 20, *[LEARNING | {"data_wait": 0.45}] * 40, *[LEARNING | {"data_wait": 0.2}] * 40,
+                 *[LEARNING] * 20])  # fmt: skip
+    waits = [names(row) == ["starved loader"] for row in found]
+    assert waits[19:23] == [False] * 4
+    assert all(waits[40:99])
+    assert not waits[-1]
+
+
+@pytest.mark.parametrize("record", [{}, {"loss": 5.0, "epoch": 1}, {"loss": None, "loss_gap": None, "data_wait": "x"}])
+def test_records_of_other_versions_lack_fields_and_say_nothing(record: dict[str, Any]) -> None:
+    assert set(fed([record] * 50)) == {()}
+
+
+def test_records_of_the_version_before_are_judged_by_what_they_have() -> None:
+    old = {key: LEARNING[key] for key in ("loss", "loss_gap", "target_entropy", "assignment_entropy", "cosine_to_mean")}
+    assert names(fed([old | {"loss_gap": 0.0}] * 40)[-1]) == ["uniform collapse"]
+
+
+@pytest.mark.parametrize("old", [{}, {"settings": None}, {"settings": {"head": {"out_dim": "auto"}}}])
+def test_a_run_of_the_old_scripts_has_no_watch(old: dict[str, Any]) -> None:
+    assert watch_of({"algorithm": "dino", "epochs": 3, **old}) is None
+
+
+def test_the_watch_holds_no_more_after_a_long_run() -> None:
+    watch = Watch(num_prototypes=1024)
+
+    def held() -> int:
+        return sum(len(part.__dict__) if hasattr(part, "__dict__") else 1 for part in vars(watch).values())
+
+    watch.feed(10, LEARNING)
+    before = held()
+    for step in range(20, 20_000, 10):
+        watch.feed(step, LEARNING | {"loss_gap": math.sin(step)})
+    assert held() == before
+
+
+RATE = 1e-3  # of auto for 32 images a step
+COSINES = Knobs(num_prototypes=4096, num_images=1280, learning_rate=RATE, teacher_temp=0.04)
+STANDARDIZED = COSINES._replace(standardized=True, sinkhorn=True, teacher_temp=0.33, koleo_weight=0.02)
+
+
+@pytest.mark.parametrize(("said", "expected"), [
+    (remedies.against_uniform_targets(COSINES),
+     "lower --teacher-temp from 0.04 to 0.02 (and --teacher-temp-start from 0.04 to 0.02), "
+     "or raise --learning-rate from 0.001 to 0.002"),
+    (remedies.against_uniform_targets(COSINES._replace(sinkhorn_eps=0.3)),
+     "lower --sinkhorn-eps from 0.3 to 0.07, or raise --learning-rate from 0.001 to 0.002"),
+    (remedies.against_uniform_targets(COSINES._replace(teacher_temp=0.02, learning_rate=0.05)),
+     "start anew with --standardize-teacher --use-sinkhorn --teacher-temp 0.33, "
+     "or lower --learning-rate from 0.05 to 0.001"),
+    (remedies.against_uniform_targets(STANDARDIZED._replace(teacher_temp=4.0)),
+     "lower --teacher-temp from 4 to 0.33 standard deviations"),
+    (remedies.against_a_pinned_loss(STANDARDIZED._replace(learning_rate=1e-6), share=0.0),
+     "raise --learning-rate from 1e-06 to 0.001"),
+    (remedies.against_a_pinned_loss(STANDARDIZED, share=-0.5), "lower --learning-rate from 0.001 to 0.00033"),
+    (remedies.against_a_pinned_loss(STANDARDIZED._replace(koleo_weight=1.0), share=0.0),
+     "lower --koleo-weight from 1 to 0.1"),
+    (remedies.against_a_pinned_loss(STANDARDIZED._replace(smallest_crop=0.1), share=0.0),
+     "make the crops of an image more alike: --global-crop-scale 0.7 1.0 (now from 0.1)"),
+    (remedies.against_one_point(COSINES._replace(center_momentum=0.999, learning_rate=0.01)),
+     "lower --center-momentum from 0.999 to 0.9, or lower --learning-rate from 0.01 to 0.001"),
+    (remedies.against_one_point(STANDARDIZED),
+     "raise --koleo-weight from 0.02 to 0.1, or lower --learning-rate from 0.001 to 0.00033"),
+    (remedies.against_dead_prototypes(COSINES, num_used=30), "start anew with --out-dim 128, or add --use-sinkhorn"),
+    (remedies.against_a_spike(COSINES, grad_norm=0.5),
+     "should it stay: lower --learning-rate from 0.001 to 0.00033, or clip gradients nearer to their usual norm with "
+     "--clip-grad-norm 0.5 (it is 3)"),
+    (remedies.against_a_starved_loader(COSINES._replace(num_workers=1)),
+     "--num-workers auto or more than 1, or add --dataset-cache ram where the decoded pixels fit into memory"),
+    (remedies.against_a_starved_loader(COSINES._replace(cached=True)),
+     "give the process more cores, or smaller image files"),
+])  # fmt: skip
+def test_a_remedy_has_figures_that_fit_the_run_and_flags_that_there_are(said: str, expected: str) -> None:
+    assert said == expected
+    flags = set(re.findall(r"--[a-z-]+", said))
+    assert flags <= {leaf.flag for leaf in LEAVES}
