@@ -100,7 +100,7 @@ def _sample(images: ImageFolder) -> list[Html]:
         ["kinds", kinds or None],
         ["sizes, width × height", sizes or None],
         ["shorter side", _range(good) if len(good) else None],
-        ["file size", f"{good['bytes'].mean() / 1000:.1f} kB on average" if len(good) else None],
+        ["file size", f"{sum(path.stat().st_size for path in paths) / len(paths) / 1000:.1f} kB on average"],
         ["mean of red, green, blue", _triple(good["mean"].mean(axis=0)) if len(good) else None],
         ["black", f"{int(black.sum()):,}"],
         ["of one colour", f"{int((constant & ~black).sum()):,}"],

@@ -1,7 +1,8 @@
-"""The report's pages in headless Chromium: alone, quiet, as wide as a phone, readable, and safe. It must be installed."""
+"""The report in headless Chromium, which must be installed: alone, quiet, as wide as a phone, readable, safe."""
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import select
@@ -172,7 +173,8 @@ def _add_evaluation(run: Path) -> None:
               "balanced_accuracy": 0.5, "balanced_accuracy_interval": [0.4, 0.6]}  # fmt: skip
     names = [f"a label {number} {HOSTILE_FILE}" for number in range(12)]
     record = {
-        "schema": 1, "timestamp": "2026-01-01T00:00:00.000+00:00", "backbone": HOSTILE, "checkpoint": HOSTILE, "step": 3,
+        "schema": 1, "timestamp": "2026-01-01T00:00:00.000+00:00", "backbone": HOSTILE, "checkpoint": HOSTILE,
+        "step": 3,
         "train_dirs": [HOSTILE], "val_dirs": [HOSTILE], "labels": names, "train_counts": [9] * 12,
         "val_counts": [12] * 12, "groups": None, "protocol": HOSTILE, "notes": [HOSTILE], "untrained": HOSTILE,
         "results": [result | {"features": features} for features in ("trained", "untrained", "raw pixels")],
@@ -222,7 +224,8 @@ CONTRAST = """(() => {
   const page = parse(getComputedStyle(document.body).backgroundColor);
   const behind = node => {
     const layers = [];
-    for (let up = node; up instanceof Element; up = up.parentElement) layers.push(parse(getComputedStyle(up).backgroundColor));
+    for (let up = node; up instanceof Element; up = up.parentElement)
+      layers.push(parse(getComputedStyle(up).backgroundColor));
     return layers.reverse().reduce((below, layer) => over(layer, below), [255, 255, 255, 1]);
   };
   document.querySelectorAll('details').forEach(part => part.open = true);
@@ -231,13 +234,13 @@ CONTRAST = """(() => {
     const node = walker.currentNode.parentElement, text = walker.currentNode.data.trim();
     if (!text || node.closest('title') || node.getBoundingClientRect().width === 0) continue;
     const style = getComputedStyle(node), svg = node.closest('svg');
-    const ground = svg ? (node.closest('.tip') ? parse(getComputedStyle(node.closest('.tip').querySelector('.box')).fill)
-                                               : behind(svg)) : behind(node);
+    const sheet = node.closest('.tip')?.querySelector('.box') ?? svg?.querySelector(':scope > rect[width="100%"]');
+    const ground = sheet ? parse(getComputedStyle(sheet).fill) : behind(svg ?? node);
     const value = ratio(over(parse(svg ? style.fill : style.color), ground), ground);
     found.push(value);
     if (value < 4.5) low.push([value.toFixed(2), text.slice(0, 40), node.className.baseVal ?? node.className]);
   }
-  const root = getComputedStyle(document.documentElement), probe = document.body.appendChild(document.createElement('i'));
+  const probe = document.body.appendChild(document.createElement('i'));
   for (const at of [0, 1, 2, 3, 4, 5]) {
     probe.style.color = `var(--s${at})`;
     const value = ratio(parse(getComputedStyle(probe).color), page);
@@ -283,7 +286,7 @@ def test_headings_come_in_order_and_ids_are_unique(browser: Browser, pages: Page
         levels = browser.value("[...document.querySelectorAll('h1,h2,h3,h4,h5,h6')].map(h => +h.tagName[1])")
         assert levels.count(1) == 1
         assert levels[0] == 1
-        assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+        assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
         ids = browser.value("[...document.querySelectorAll('[id]')].map(part => part.id)")
         assert len(set(ids)) == len(ids)
         targets = browser.value("[...document.querySelectorAll('a')].map(a => a.getAttribute('href'))")
