@@ -44,6 +44,7 @@ def check(
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", readable=False, help="Page with the worst of them.")
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="--html may replace a file that is no page.")] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help=f"Exit with {NOT_CLEAN} when there is something to exclude.")
     ] = False,
@@ -66,8 +67,8 @@ def check(
 
     workers = min(MOST_WORKERS, usable_cores()) if num_workers is None else num_workers
     options = CheckOptions(
-        val_dir=val_dir, group_regex=group_regex, drop=tuple(drop or ()), keep=tuple(keep or ()), html=html,
-        exclude_list=exclude_list, num_workers=workers,
+        val_dir=val_dir, group_regex=group_regex, drop=tuple(drop or ()), keep=tuple(keep or ()),
+        exclude_list=exclude_list, html=html, overwrite=overwrite, num_workers=workers,
     )  # fmt: skip
     with contextlib.closing(_Progress()) as progress:
         report = check_data(folders, options=options, on_progress=progress)

@@ -6,17 +6,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sltdino.data.likeness import Likeness
 from sltdino.data.near_pairs import MAX_BITS, close_pairs
 from sltdino.data.perceptual_hash import num_different_bits
 from sltdino.data.quality import Measured
-
-MAX_DIFFERENCE = 0.38
-"""Near-duplicates differ by at most this, as `difference` counts. Measured on photographs of hands on plain paper and
-of faces: JPEG at quality 40, other light, contrast or size leave 0.01 to 0.2, a shift by 1 % of the width 0.24 to 0.5.
-Of 1.2 million pairs of other photographs of hands the closest has 0.397, and the three pairs of 1.6 million of faces
-below 0.38 are neighbours of one film."""
-
-_PAIRS_AT_ONCE = 4096  # 32 MB of pixels
 
 
 class Duplicates(NamedTuple):
@@ -44,7 +37,7 @@ def find_duplicates(
     """Find all copies.
 
     Near-duplicates have hashes that differ in at most 8 of 64 bits, all such pairs being found (`close_pairs`), and
-    thumbnails that differ by at most 0.38 (`difference`); groups are what is connected by them. A mirrored picture is
+    thumbnails that are alike (`Likeness`); groups are what is connected by them. A mirrored picture is
     no copy: left and right mean something in signing.
 
     Args:
@@ -54,7 +47,8 @@ def find_duplicates(
     """
     places = np.flatnonzero(has_content)
     same = _same_pixels(measured.images["digest"], places)
-    repeats = _repeats(measured, places, clip_of, frame_of)
+    likeness = Likeness.of(measured, places)
+    repeats = _repeats(measured, likeness, places, clip_of, frame_of)
     is_first = has_content.copy()
     for group in same:
         is_first[group[1:]] = False
@@ -64,30 +58,8 @@ def find_duplicates(
         left_out += close.left_out
         pairs = firsts[close.pairs_M2]
         pairs = pairs[joined.apart(pairs)]
-        joined.join(pairs[_alike(measured.thumbs_NHW, pairs)])
+        joined.join(pairs[likeness.alike(measured.thumbs_NHW, pairs)])
     return Duplicates(same, tuple(joined.groups()), repeats, left_out)
-
-
-def difference(one_NHW: NDArray[np.uint8], other_NHW: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Root mean square difference of grey thumbnails of equal mean and contrast; √(2 - 2 · their correlation)."""
-    one, other = _standardized(one_NHW), _standardized(other_NHW)
-    result: NDArray[np.float32] = np.sqrt(((one - other) ** 2).mean(axis=(1, 2)))
-    return result
-
-
-def _standardized(thumbs_NHW: NDArray[np.uint8]) -> NDArray[np.float32]:
-    pixels = thumbs_NHW.astype(np.float32)
-    pixels -= pixels.mean(axis=(1, 2), keepdims=True)
-    pixels /= np.maximum(pixels.std(axis=(1, 2), keepdims=True), np.float32(1e-6))
-    return pixels
-
-
-def _alike(thumbs_NHW: NDArray[np.uint8], pairs_M2: NDArray[np.int64]) -> NDArray[np.bool_]:
-    alike = np.zeros(len(pairs_M2), dtype=np.bool_)
-    for start in range(0, len(pairs_M2), _PAIRS_AT_ONCE):
-        part = pairs_M2[start : start + _PAIRS_AT_ONCE]
-        alike[start : start + len(part)] = difference(thumbs_NHW[part[:, 0]], thumbs_NHW[part[:, 1]]) <= MAX_DIFFERENCE
-    return alike
 
 
 def _same_pixels(digests_N2: NDArray[np.uint64], places: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
@@ -99,7 +71,11 @@ def _same_pixels(digests_N2: NDArray[np.uint64], places: NDArray[np.int64]) -> t
 
 
 def _repeats(
-    measured: Measured, places: NDArray[np.int64], clip_of: NDArray[np.int64], frame_of: NDArray[np.int64]
+    measured: Measured,
+    likeness: Likeness,
+    places: NDArray[np.int64],
+    clip_of: NDArray[np.int64],
+    frame_of: NDArray[np.int64],
 ) -> NDArray[np.int64]:
     numbered = places[frame_of[places] >= 0]
     in_time = numbered[np.lexsort((frame_of[numbered], clip_of[numbered]))]
@@ -107,7 +83,7 @@ def _repeats(
     pairs = pairs[clip_of[pairs[:, 0]] == clip_of[pairs[:, 1]]]
     hashes = measured.images["hash"]
     pairs = pairs[num_different_bits(hashes[pairs[:, 0]], hashes[pairs[:, 1]]) <= MAX_BITS]
-    return np.sort(pairs[_alike(measured.thumbs_NHW, pairs)][:, 1])
+    return np.sort(pairs[likeness.alike(measured.thumbs_NHW, pairs)][:, 1])
 
 
 class _Joined:

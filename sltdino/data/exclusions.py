@@ -24,7 +24,8 @@ class Exclusions(NamedTuple):
     path: Path
     sha256: str
     folder: bytes | None
-    """What the names are relative to, where the list says so; absolute."""
+    """What the names are relative to, where the list says so; absolute. A list typed by hand may say it from where it
+    lies."""
     names: tuple[bytes, ...]
     """Each once, in order."""
 
@@ -68,7 +69,8 @@ def read_exclusions(path: Path) -> Exclusions:
     for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
         line = line.removesuffix(b"\r")
         if line.startswith(_FOLDER):
-            folder = _unescaped(line.removeprefix(_FOLDER), path, number)
+            named = _unescaped(line.removeprefix(_FOLDER), path, number)
+            folder = os.path.join(os.path.dirname(os.path.abspath(os.fsencode(path))), named)
         elif line.strip() and not line.startswith(b"#"):
             name = _unescaped(line.partition(b"\t")[0], path, number)
             names[os.path.normpath(name)] = None

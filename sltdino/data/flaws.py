@@ -47,7 +47,7 @@ def _leaks(survey: Survey) -> Iterator[Flaw]:
     if leaked.any():
         shared = [group for group in survey.duplicates.same if survey.is_mixed(group)]
         text = "validation images have the pixels of a training image: what they measure is too good"
-        remedy = "exclude the training images"
+        remedy = "the list leaves the training images out"
         yield Flaw("leaked", int(leaked.sum()), num_val, text, remedy, _groups(shared), True)
     nearly = [group for group in survey.near_groups() if _is_nearly_leaked(survey, group, leaked)]
     if nearly:
@@ -91,7 +91,7 @@ def _broken(survey: Survey) -> Iterator[Flaw]:
         reasons = Counter(survey.reasons[index] for index in found.tolist())
         counted = "; ".join(f"{count:,} {reason}" for reason, count in reasons.most_common(3))
         text = f"images cannot be read ({counted})"
-        remedy = "mend or exclude them; pretrain stops where they are more than 1 % of the images"
+        remedy = "mend them, or use the list; pretrain stops where they are more than 1 % of the images"
         yield Flaw("broken", len(found), len(survey.images), text, remedy, _singles(found), True)
 
 
@@ -102,7 +102,7 @@ def _empty(survey: Survey) -> Iterator[Flaw]:
     ):
         if found.any():
             order = _worst_first(survey, found, "bright" if name == "black" else "spread")
-            remedy = "exclude them: there is nothing to learn from"
+            remedy = "the list leaves them out: there is nothing to learn from"
             yield Flaw(name, len(order), len(survey.images), text, remedy, _singles(order), True)
 
 
@@ -111,8 +111,9 @@ def _same(survey: Survey) -> Iterator[Flaw]:
     extra = sum(len(group) - 1 for group in groups)
     if extra:
         clips = sum(len(np.unique(survey.names.clip_of[group])) > 1 for group in groups)
-        text = f"images have the pixels of an earlier one ({len(groups):,} groups, {clips:,} of them across clips)"
-        remedy = "exclude all but the first of each: copies in one batch pull features apart that are the same"
+        across = f", {clips:,} of them across clips" if survey.names.clips else ""
+        text = f"images have the pixels of an earlier one ({len(groups):,} groups{across})"
+        remedy = "the list keeps the first of each: the loss pulls apart what is in a batch, copies too"
         yield Flaw("copies", extra, len(survey.images), text, remedy, _groups(groups), True)
     torn = [
         group for group in survey.duplicates.same if len({survey.label(index) for index in group.tolist()} - {""}) > 1

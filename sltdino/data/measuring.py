@@ -52,13 +52,16 @@ def measured(
     total = sum(map(len, folders))
     images, reasons, done = np.zeros(total, dtype=IMAGE), dict[int, str](), 0
     place = Path(tempfile.gettempdir())
-    with os_errors(place), tempfile.TemporaryFile() as file:
+    with os_errors(place):
+        file = tempfile.TemporaryFile()  # noqa: SIM115  # closed below; its errors are told from those of the caller
+    with file:
         workers = min(workers, total // _WORTH_PROCESSES + 1)
         with StopRequest() as stop, closing(_results(_chunks(folders), workers)) as results:
             for part in results:
                 images[done : done + len(part.images)] = part.images
                 reasons |= {done + at: reason for at, reason in part.reasons.items()}
-                file.write(part.thumbs_NHW.tobytes())
+                with os_errors(place):
+                    file.write(part.thumbs_NHW.tobytes())
                 done += len(part.images)
                 on_progress(done, total)
                 if stop.requested and done < total:

@@ -50,11 +50,14 @@ def read_names(folders: Sequence[ImageFolder], roots: Sequence[Path], *, group: 
     clips: dict[tuple[int, str, str], int] = {}
     signers: dict[str, int] = {}
     sides: dict[str, int] = {}
+    folders_below: dict[str, str] = {}
     place = 0
     for number, (images, root) in enumerate(zip(folders, roots, strict=True)):
         for index in range(len(images)):
-            relative = os.path.relpath(images.path(index), root)
-            folder, name = os.path.split(relative)
+            where, name = os.path.split(images.path(index))
+            if where not in folders_below:  # a million images lie in few folders
+                folders_below[where] = os.path.relpath(where, root)
+            folder = folders_below[where]
             clip, frame = frame_name(name)
             if clip:
                 clip_of[place] = clips.setdefault((number, folder, clip), len(clips))

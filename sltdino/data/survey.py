@@ -1,6 +1,7 @@
 """Look at a data set as a whole, before days are spent on it: measure every image, find copies, read the names."""
 
 import os
+import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sltdino.data.duplicates import Duplicates, find_duplicates
-from sltdino.data.groups import group_pattern
 from sltdino.data.image_folder import ImageFolder, common_folder, scan
 from sltdino.data.measuring import measured
 from sltdino.data.names import Names, read_names
@@ -23,6 +23,8 @@ class Survey(NamedTuple):
 
     train_dirs: tuple[Path, ...]
     val_dir: Path | None
+    root: Path
+    """The folder that all of them share."""
     folders: tuple[ImageFolder, ...]
     """Of training and, where there is one, of validation."""
     images: NDArray[np.void]
@@ -98,7 +100,7 @@ class Survey(NamedTuple):
 
     def shown(self, index: int) -> str:
         """Its path below the folder that all the inputs share."""
-        return os.path.relpath(self.path(index), common_folder(self.inputs))
+        return os.path.relpath(self.path(index), self.root)
 
     @property
     def inputs(self) -> tuple[Path, ...]:
@@ -110,7 +112,7 @@ def survey(
     train_dirs: Sequence[Path],
     *,
     val_dir: Path | None = None,
-    group_regex: str | None = None,
+    group: re.Pattern[str] | None = None,
     workers: int = 1,
     on_progress: Callable[[str, int, int], object] = lambda stage, done, total: None,
 ) -> Survey:
@@ -119,20 +121,19 @@ def survey(
     Args:
         train_dirs: folders, searched, and images.
         val_dir: held-out images, whose copies among the others are leaks.
-        group_regex: searched in each file name; its one capture group names the signer.
+        group: searched in each file name; its one capture group names the signer.
         workers: processes that decode.
         on_progress: called with `images` or `comparisons`, how many are done, and all of them.
 
     Raises:
         MissingInputError, DataError: as `scan`; not one image can be read.
-        SettingsError: as `group_pattern`; one folder lies in the other, so that its images would leak by themselves.
+        SettingsError: one folder lies in the other, so that its images would leak by themselves.
         StoppedError, ResourceError, StorageError: as `measured`.
     """
-    pattern = None if group_regex is None else group_pattern(group_regex)
     _refuse_nested(train_dirs, val_dir)
     folders = tuple(scan(roots) for roots in (train_dirs, *(() if val_dir is None else ([val_dir],))))
     roots = [common_folder(train_dirs), *(() if val_dir is None else (val_dir.absolute(),))]
-    names = read_names(folders, roots, group=pattern)
+    names = read_names(folders, roots, group=group)
     started = time.monotonic()
     with measured(folders, workers=workers, on_progress=lambda *done: on_progress("images", *done)) as found:
         seconds = time.monotonic() - started
@@ -146,7 +147,11 @@ def survey(
             names.frame_of,
             on_progress=lambda *done: on_progress("comparisons", *done),
         )
-        return Survey(tuple(train_dirs), val_dir, folders, found.images, found.reasons, names, duplicates, seconds)
+        inputs = (*train_dirs, *(() if val_dir is None else (val_dir,)))
+        return Survey(
+            tuple(train_dirs), val_dir, common_folder(inputs), folders, found.images, found.reasons, names, duplicates,
+            seconds,
+        )  # fmt: skip
 
 
 def _has_content(images: NDArray[np.void]) -> NDArray[np.bool_]:

@@ -4,16 +4,18 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sltdino.core.files import check_writable, new_file, refuse_what_is_no_file
+from sltdino.core.files import check_writable, refuse_what_is_no_file
 from sltdino.core.settings_schema import did_you_mean
 from sltdino.data.exclusions import refuse_foreign_file, write_exclusions
 from sltdino.data.flaws import Flaw, find_flaws
+from sltdino.data.groups import group_pattern
 from sltdino.data.image_folder import common_folder
 from sltdino.data.survey import Survey, survey
 from sltdino.data.unwanted import KINDS, unwanted
 from sltdino.errors import SettingsError
 from sltdino.report.check_facts import check_facts
 from sltdino.report.check_page import check_page
+from sltdino.report.page_file import check_place, write_page
 
 
 class CheckOptions(NamedTuple):
@@ -29,6 +31,8 @@ class CheckOptions(NamedTuple):
     exclude_list: Path | None = None
     """By default `exclude-<parent>-<folder>.txt` in the current folder, if there is something to exclude."""
     html: Path | None = None
+    overwrite: bool = False
+    """The page may replace a file that is none."""
     num_workers: int = 1
 
 
@@ -58,21 +62,26 @@ def check_data(
         on_progress: called with `images` or `comparisons`, how many are done, and all of them.
 
     Raises:
-        SettingsError: a kind that there is not, a file that would lie among the images; else as `survey`.
-        RunFolderError: a foreign file has the list's name. CannotCreateError, StorageError: a file cannot be written.
+        SettingsError: a kind that there is not, a file that would lie among the images; as `group_pattern`.
+        SltDinoError: as `survey`.
+        RunFolderError: a foreign file has the list's name. CannotCreateError: one has the page's, or a file cannot be
+            written; StorageError: writing failed.
     """
     kinds = _kinds(options.drop, options.keep)
+    pattern = group_pattern(options.group_regex) if options.group_regex else None
     inputs = [*folders, *([] if options.val_dir is None else [options.val_dir])]
     folder = common_folder(folders)
     listed_in = options.exclude_list or Path("-".join(("exclude", *folder.parts[-2:])).replace("/", "") + ".txt")
     for flag, path in (("--exclude-list", options.exclude_list), ("--html", options.html)):
         if path is not None:
             _refuse_place(flag, path, inputs)
+    if options.html is not None:
+        check_place(options.html, (), overwrite=options.overwrite)
     has_place = _input_around(listed_in, inputs) is None
     if has_place:
         refuse_foreign_file(listed_in, folder)
     found = survey(
-        folders, val_dir=options.val_dir, group_regex=options.group_regex or None, workers=options.num_workers,
+        folders, val_dir=options.val_dir, group=pattern, workers=options.num_workers,
         on_progress=on_progress,
     )  # fmt: skip
     flaws, reasons = find_flaws(found), unwanted(found, kinds)
@@ -88,9 +97,7 @@ def check_data(
         comment = f"{len(reasons):,} of {found.num_train:,} images: {', '.join(kinds)}"
         write_exclusions(listed_in, folder, entries, comment=comment)
     if options.html is not None:
-        page = check_page(found, flaws, facts).encode()
-        with new_file(options.html) as file:
-            file.write(page)
+        write_page(options.html, check_page(found, flaws, facts))
     return CheckReport(found, flaws, facts)
 
 
@@ -126,6 +133,6 @@ def _refuse_place(flag: str, path: Path, inputs: Sequence[Path]) -> None:
     if (folder := _input_around(path, inputs)) is not None:
         raise SettingsError(f"{flag}: {path} lies among the images of {folder}; choose another place")
     refuse_what_is_no_file(path)
-    check_writable(path.parent)
-    if not path.parent.is_dir():
+    if not path.absolute().parent.is_dir():
         raise SettingsError(f"{flag}: there is no folder {path.parent}; make it first")
+    check_writable(path.absolute().parent)

@@ -66,7 +66,7 @@ def check_facts(survey: Survey, flaws: tuple[Flaw, ...]) -> dict[str, Any]:
             {**flaw._asdict(), "examples": [[survey.path(index) for index in group] for group in flaw.examples]}
             for flaw in flaws
         ],
-        "warnings": [warning for folder in survey.folders for warning in folder.warnings],
+        "warnings": [*_warnings(survey)],
     }  # fmt: skip
 
 
@@ -109,6 +109,14 @@ def channels_text(facts: dict[str, Any]) -> str:
         f"--aug-mean {mean} --aug-std {std} of the training images. The defaults, ImageNet's, are what SLT feeds and "
         "published weights expect: keep them unless all of it is yours; exports fold the difference in"
     )
+
+
+def _warnings(survey: Survey) -> Iterator[str]:
+    if survey.val_dir is None and len(survey.train_dirs) == 1 and {"train", "val"} <= set(survey.folders[0].labels):
+        folder = survey.train_dirs[0]
+        yield f"train and val were checked as one; with --val-dir {folder / 'val'} leaks from {folder / 'train'} show"
+    for found in survey.folders:
+        yield from found.warnings
 
 
 def _formats(images: NDArray[np.void]) -> dict[str, int]:

@@ -1,6 +1,7 @@
 """The page that `sltdino check` prints: the verdict, what to look at, the facts."""
 
 import shlex
+import textwrap
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,14 +10,15 @@ from sltdino.data.flaws import Flaw
 from sltdino.data.survey import Survey
 from sltdino.report.check import CheckReport
 from sltdino.report.check_facts import fact_rows, share
-from sltdino.report.page import rows, short
+from sltdino.report.page import WIDTH, rows, short
 
 _EXAMPLES, _EXAMPLE_WIDTH = 3, 64
 
 
 def check_text(report: CheckReport) -> str:
     """The page, of at most 80 columns."""
-    blocks = [printable(report.facts["verdict"]), *(_flaw(report.survey, flaw) for flaw in report.flaws)]
+    verdict = textwrap.fill(printable(report.facts["verdict"]), WIDTH, break_on_hyphens=False)
+    blocks = [verdict, *(_flaw(report.survey, flaw) for flaw in report.flaws)]
     blocks.append(rows(fact_rows(report.facts)))
     blocks += map(printable, _files(report.facts))
     return "\n\n".join(blocks)

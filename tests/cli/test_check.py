@@ -98,6 +98,7 @@ def test_the_page_shows_the_worst_and_no_name_is_markup(run: Any, flawed: Path) 
         (("DATA", "--exclude-list", "DATA/list.txt"), 2, "lies among the images"),
         (("DATA", "--exclude-list", "notes.txt"), 2, "is no exclusion list"),
         (("DATA", "--html", "no/where/page.html"), 2, "there is no folder"),
+        (("DATA", "--html", "notes.txt"), 73, "exists, and no report"),
         (("DATA", "--val-dir", "DATA"), 2, "lie in each other"),
     ],
 )

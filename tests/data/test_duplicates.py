@@ -7,7 +7,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
-from sltdino.data.duplicates import Duplicates, difference, find_duplicates
+from sltdino.data.duplicates import Duplicates, find_duplicates
+from sltdino.data.likeness import difference
 from sltdino.data.quality import measure
 
 

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -105,7 +106,7 @@ def test_signers_and_clips_on_both_sides_are_counted(train: Path, tmp_path: Path
     save(picture(50), train / "a/signer5-clip1_f000001.png")
     save(picture(51), tmp_path / "val/b/signer5-clip1_f000009.png")
     save(picture(52), tmp_path / "val/b/signer7-clip2_f000009.png")
-    found = flaws(train, val_dir=tmp_path / "val", group_regex="^(signer[0-9]+)")
+    found = flaws(train, val_dir=tmp_path / "val", group=re.compile("^(signer[0-9]+)"))
     assert found["same signers"][1:3] == (1, 4)
     assert found["same clips"][1:3] == (1, 2)
 
