@@ -48,9 +48,11 @@ def label(value: float, ticks: Sequence[float]) -> str:
     if value == 0:
         return "0"
     if 1e-4 <= abs(value) < 1e4:
-        gap = min((abs(b - a) for a, b in pairwise(ticks)), default=abs(value))
-        digits = max(0, -math.floor(math.log10(gap) + 1e-9)) if gap else 3
-        return f"{value:,.{min(digits, 6)}f}"
+        gaps = [abs(after - before) for before, after in pairwise(ticks)] or [abs(value)]
+        if max(gaps) > 1.5 * min(gaps):  # of a logarithmic axis
+            return f"{value:.6g}"
+        digits = max(0, -math.floor(math.log10(min(gaps)) + 1e-9))
+        return f"{value:,.{digits}f}"
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if size <= abs(value) < 1000 * size:
             return f"{value / size:.10g}{unit}"
