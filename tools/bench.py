@@ -4,6 +4,7 @@
     python tools/bench.py vits --json    # ViT-S/16, 224 px, 2+8 crops of 96, 65,536 prototypes, batch 8
     python tools/bench.py inspect        # how long `sltdino inspect` takes for a run of a million step records
     python tools/bench.py vits --watch   # instead: what the health watch costs, of a step
+    python tools/bench.py check          # `sltdino check`: images measured, and 100,000 hashes compared all with all
 
 Every figure is the median over the rounds, with the smallest and the largest.
 """
@@ -21,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
+import numpy as np
 import torch
 import typer
 
@@ -31,6 +33,8 @@ from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_base import known
 from sltdino.data.image_folder import scan
 from sltdino.data.loader import build_loader
+from sltdino.data.measuring import measured
+from sltdino.data.near_pairs import close_pairs
 from sltdino.data.synthetic import write_demo_crops
 from sltdino.models.cost import step_flops, step_shape
 from sltdino.pretraining.session import Session, build_session, masked_share
@@ -215,8 +219,19 @@ def inspect_figures(folder: Path, records: int) -> dict[str, float]:
     }
 
 
+def check_figures(folder: Path) -> dict[str, float]:
+    """Images of 128 px that one process measures a second, and seconds to compare 100,000 hashes all with all."""
+    write_demo_crops("hands", folder, count=2000, seed=0)
+    images, hashes = scan([folder]), np.random.default_rng(0).integers(0, 1 << 63, 100_000, dtype=np.uint64)
+    start = time.perf_counter()
+    with measured([images], workers=1):
+        rate = len(images) / (time.perf_counter() - start)
+    seconds = timed(lambda: [*close_pairs(hashes, np.arange(len(hashes)))])
+    return {"images_per_second": rate, "seconds_for_100000_hashes": seconds}
+
+
 def main(
-    case: Annotated[str, typer.Argument(help="small, vits or inspect.")],
+    case: Annotated[str, typer.Argument(help="small, vits, inspect or check.")],
     algorithm: Annotated[str, typer.Option(help="dino, ibot or dinov2.")] = "dino",
     rounds: Annotated[int, typer.Option(min=1, help="Times everything is measured.")] = 5,
     repeats: Annotated[int, typer.Option(min=1, help="Steps in one measurement.")] = 4,
@@ -225,13 +240,13 @@ def main(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure a training step and what surrounds it, or how long a long run takes to inspect."""
-    if case == "inspect":
+    if case in ("inspect", "check"):
         with tempfile.TemporaryDirectory() as folder:
-            found = inspect_figures(Path(folder), records)
+            found = check_figures(Path(folder)) if case == "check" else inspect_figures(Path(folder), records)
         print(json.dumps(found, indent=2) if as_json else "\n".join(f"{k:<32} {v:12,.1f}" for k, v in found.items()))
         return
     if case not in CASES:
-        raise typer.BadParameter(f"{case!r} is not one of {', '.join([*CASES, 'inspect'])}", param_hint="CASE")
+        raise typer.BadParameter(f"{case!r} is not one of {', '.join([*CASES, 'inspect', 'check'])}", param_hint="CASE")
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(case, algorithm, Path(folder) / "crops")
         figures = bench.watch_figures(rounds) if watch else bench.figures(rounds, repeats)

@@ -10,7 +10,19 @@ from typing import Annotated
 
 import typer
 
-from sltdino.cli import completion, config, demo_data, doctor, embed, evaluate, export, inspect_run, pretrain, resume
+from sltdino.cli import (
+    check,
+    completion,
+    config,
+    demo_data,
+    doctor,
+    embed,
+    evaluate,
+    export,
+    inspect_run,
+    pretrain,
+    resume,
+)
 from sltdino.cli.help import EXAMPLE, PlainCommand, PlainGroup, show_help_without_command
 from sltdino.cli.legacy import translate
 from sltdino.cli.messages import INTERRUPTED, Said, explained, flushed, interrupted
@@ -31,6 +43,7 @@ app.command("export", cls=PlainCommand)(export.export)
 app.command("evaluate", cls=PlainCommand)(evaluate.evaluate)
 app.command("embed", cls=PlainCommand)(embed.embed)
 app.command("inspect", cls=PlainCommand)(inspect_run.inspect)
+app.command("check", cls=PlainCommand)(check.check)
 app.command("doctor", cls=PlainCommand)(doctor.doctor)
 app.command("demo-data", cls=PlainCommand)(demo_data.demo_data)
 

@@ -16,7 +16,18 @@ from sltdino.cli.messages import no_such_command
 
 _COLUMN = 32
 """Where the descriptions start."""
-_ORDER_OF_USE = ("pretrain", "resume", "inspect", "evaluate", "export", "embed", "config", "demo-data", "doctor")
+_ORDER_OF_USE = (
+    "check",
+    "pretrain",
+    "resume",
+    "inspect",
+    "evaluate",
+    "export",
+    "embed",
+    "config",
+    "demo-data",
+    "doctor",
+)
 EXAMPLE = "Example: sltdino pretrain {stream} --train-dir crops --preset laptop --dry-run"
 
 

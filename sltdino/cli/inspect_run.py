@@ -41,6 +41,15 @@ def inspect(
         bool, typer.Option("--md", help="Print settings that differ and results of runs as Markdown tables.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Also write a report to read in a browser, without network; of several runs, "
+            "a comparison. An older report is replaced.",
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Let --html replace what is no report.")] = False,
 ) -> None:
     """Say what a run or a file of weights is, or how several of them differ.
 
@@ -49,11 +58,15 @@ def inspect(
     and whether it is sound. Of two: settings, results and weights side by side; of more runs: settings and results.
     Nothing in a file is run.
 
+    --html writes a page that needs no network and no script: the verdict first, then curves, what the run was shown and
+    what it learned, its images, settings, checkpoints and exports. It may lie in the run's folder, never among images.
+
     --follow shows a run that goes on: the page again and again on a terminal, elsewhere a line for each epoch,
     evaluation and finding. It ends with the run's exit code, with 71 when the run's process was killed, and with 130
     after Ctrl-C, which leaves the run alone.
     """
     _refuse_what_makes_no_sense(sources, follow=follow, every=every, as_markdown=as_markdown, as_json=as_json)
+    _refuse_for_html(sources, html, follow=follow, overwrite=overwrite)
     if follow:
         _follow(sources[0], every=_EVERY if every is None else every)
     content, page = _looked_at(sources, as_markdown=as_markdown)
@@ -61,6 +74,8 @@ def inspect(
         print_json(content)
     else:
         _print(page)
+    if html is not None:
+        _write_report(html, sources)
     if content.get("problem"):
         raise CheckpointError(f"{content['path']}: {content['problem']}", code="E-WEIGHTS")
 
@@ -84,6 +99,29 @@ def _refuse_what_makes_no_sense(
     files = [f"{source}: {only_runs} can only be runs, and this is none" for source in sources if _is_weights(source)]
     if only_runs and files:
         raise SettingsError(*files)
+
+
+def _refuse_for_html(sources: list[Path], html: Path | None, *, follow: bool, overwrite: bool) -> None:
+    """Refuse what a report cannot be of, and where it cannot be written, before the work of making it."""
+    if html is None:
+        if overwrite:
+            raise SettingsError("--overwrite: is for --html; add it, or leave --overwrite out")
+        return
+    if follow:
+        raise SettingsError("--html: does not go with --follow; write the report when the run has ended, or in between")
+    if files := [f"{source}: --html is for runs, and this is none" for source in sources if _is_weights(source)]:
+        raise SettingsError(*files)
+    from sltdino.report.page_file import check_place
+
+    check_place(html, sources, overwrite=overwrite)
+
+
+def _write_report(path: Path, runs: list[Path]) -> None:
+    from sltdino.report import comparison_report, page_file, run_report
+
+    page = comparison_report.comparison_report(runs) if len(runs) > 1 else run_report.run_report(runs[0])
+    page_file.write_page(path, page)
+    typer.echo(f"report: {printable(str(path))}, {len(page.encode()) / 1e6:.1f} MB", err=True)
 
 
 def _looked_at(sources: list[Path], *, as_markdown: bool) -> tuple[dict[str, Any], str]:

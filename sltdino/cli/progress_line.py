@@ -9,7 +9,8 @@ _LINE_SECONDS, _TERMINAL_SECONDS = 10.0, 0.2
 class ProgressLine:
     """A line that is rewritten on a terminal; elsewhere one every few seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, unit: str = "images") -> None:
+        self._unit = unit
         self._is_terminal = sys.stderr.isatty()
         self._started = self._shown = time.monotonic()
         self._is_open = False
@@ -21,7 +22,7 @@ class ProgressLine:
             return
         self._shown = now
         rate = max(done, 1) / max(now - self._started, 1e-9)
-        line = f"{done:,} of {total:,} images  {rate:.0f} images/s  {(total - done) / rate:.0f} s left"
+        line = f"{done:,} of {total:,} {self._unit}  {rate:.0f} {self._unit}/s  {(total - done) / rate:.0f} s left"
         if self._is_terminal:
             self._is_open = True
             print(f"\r{line:<70}", end="", file=sys.stderr, flush=True)

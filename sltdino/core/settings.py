@@ -38,6 +38,8 @@ class DatasetSettings(Section):
     """Keep decoded pixels in memory shared by the workers."""
     max_bad_fraction: Probability = 0.01
     """Stop when more than this share of the images cannot be read."""
+    exclude: Annotated[Path | None, Knob("--exclude")] = None
+    """List of images to leave out, as `sltdino check` writes it."""
 
 
 class AugmentationSettings(Section):

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,17 @@ class BadImage(Exception):  # noqa: N818  # says what the image is; "Error" adds
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class Picture(NamedTuple):
+    """A decoded image, and what its file says it is."""
+
+    pixels_HWC: NDArray[np.uint8]
+    """Upright RGB."""
+    format: str
+    """One of `FORMATS`, by content."""
+    mode: str
+    """Pillow's name of the stored pixels: RGB, L, P, RGBA, I;16, ..."""
 
 
 def decode(path: Path, *, at_least: int = 0) -> NDArray[np.uint8]:
@@ -77,9 +88,16 @@ def quiet() -> Iterator[None]:
 
 def decode_loudly(path: Path, *, at_least: int = 0) -> NDArray[np.uint8]:
     """`decode` without `quiet`, for threads that share one."""
+    return read_loudly(path, at_least=at_least).pixels_HWC
+
+
+def read_loudly(path: Path, *, at_least: int = 0) -> Picture:
+    """`decode_loudly`, with the format and the mode of the file."""
     with _reasons(), _open_regular(path) as file, _open_image(file, at_least) as image:
         image.load()  # the check: verify() passes truncated files
-        return _upright(to_rgb(image), _orientation(image))
+        kind = "JPEG" if image.format == "MPO" else image.format or ""  # MPO: a JPEG with further ones behind it
+        mode = image.mode
+        return Picture(_upright(to_rgb(image), _orientation(image)), kind, mode)
 
 
 @contextmanager

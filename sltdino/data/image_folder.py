@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sltdino.data.exclusions import Excluded, Exclusions
 from sltdino.data.scanner import Folder, Scanner, natural_key
 from sltdino.errors import DataError
 
@@ -32,6 +33,7 @@ class ImageFolder:
         fingerprint: str,
         other_formats: dict[str, int],
         warnings: tuple[str, ...],
+        excluded: Excluded | None = None,
     ) -> None:
         self._folders, self._names, self._name_ends, self._folder_of = tuple(folders), names, name_ends, folder_of
         self.sizes = sizes
@@ -42,6 +44,8 @@ class ImageFolder:
         """How many files of every other suffix were passed over; '' counts those without one."""
         self.warnings = warnings
         """What else was passed over, one sentence each."""
+        self.excluded = excluded
+        """What an exclusion list left out; None without a list."""
         used = {os.fsencode(folders[i].label) for i in np.unique(folder_of)}
         self.labels: tuple[str, ...] = tuple(map(os.fsdecode, sorted(used, key=natural_key)))
         """The labels in use, in natural order."""
@@ -70,7 +74,7 @@ class ImageFolder:
         return self._folders[self._folder_of[index]], self._names[start : int(self._name_ends[index])]
 
 
-def scan(roots: Sequence[Path], *, exclude: Path | None = None) -> ImageFolder:
+def scan(roots: Sequence[Path], *, exclude: Path | None = None, exclusions: Exclusions | None = None) -> ImageFolder:
     """List the images in files and folders (recursively), a folder's own files first, names in natural order.
 
     Hidden files and folders (a leading dot: thumbnails, `._` twins of macOS) are skipped and counted. Links are
@@ -79,21 +83,26 @@ def scan(roots: Sequence[Path], *, exclude: Path | None = None) -> ImageFolder:
     Args:
         roots: image files and folders, in the order their images get.
         exclude: a folder not to enter, such as the run's own.
+        exclusions: a list of images to leave out.
 
     Raises:
         MissingInputError: a root does not exist or cannot be read.
-        DataError: there are no images.
+        DataError: there are no images; the list of exclusions is one for other folders, or names all images.
     """
     scanner = Scanner(None if exclude is None else os.path.realpath(os.fsencode(exclude)))
-    for root in roots:
-        scanner.add_root(os.path.abspath(os.fsencode(root)))
+    places = [os.path.abspath(os.fsencode(root)) for root in roots]
+    for place in places:
+        scanner.add_root(place)
     scanner.drop_linked_twice()
     if not scanner.name_ends:
         where = ", ".join(map(str, roots))
         found = ", ".join(f"{count:,} {suffix or 'without suffix'}" for suffix, count in scanner.others.most_common(8))
         details = "; ".join((f"found {found}" if found else "found no other files", *scanner.warnings()))
-        way_on = _conversion(scanner.others, roots[0]) or "name a folder with images"
+        way_on = conversion(scanner.others, roots[0]) or "name a folder with images"
         raise DataError(f"no PNG, JPEG, BMP or TIFF images in {where}: {details}; {way_on}")
+    excluded = None if exclusions is None else scanner.leave_out(exclusions, places)
+    if excluded is not None and not scanner.name_ends:
+        raise DataError(f"--exclude: {excluded.path} names every image, {excluded.images:,} in all; shorten the list")
     return ImageFolder(
         scanner.folders,
         names=bytes(scanner.names),
@@ -103,10 +112,17 @@ def scan(roots: Sequence[Path], *, exclude: Path | None = None) -> ImageFolder:
         fingerprint=scanner.fingerprint(),
         other_formats=dict(sorted(scanner.others.items())),
         warnings=scanner.warnings(),
+        excluded=excluded,
     )
 
 
-def _conversion(others: Mapping[str, int], root: Path) -> str:
+def common_folder(inputs: Sequence[Path]) -> Path:
+    """The folder that what is found is relative to: the input, or the folder that several inputs share."""
+    folders = [path if path.is_dir() else path.parent for path in map(Path.absolute, inputs)]
+    return Path(os.path.commonpath([os.path.normpath(folder) for folder in folders]))
+
+
+def conversion(others: Mapping[str, int], root: Path) -> str:
     """How to make the commonest images that are not read into some that are; empty without such images."""
     suffix = max((name for name in others if name in _CONVERTIBLE), key=lambda name: others[name], default="")
     command = f"find {shlex.quote(str(root))} -iname '*.{suffix}' -exec mogrify -format png {{}} +"

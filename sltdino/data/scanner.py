@@ -6,10 +6,12 @@ import os
 import re
 from array import array
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from sltdino.core.missing import not_there
+from sltdino.data.exclusions import Excluded, Exclusions, Place, left_out
 from sltdino.errors import DataError, MissingInputError
 
 EXTENSIONS = frozenset((b"png", b"jpg", b"jpeg", b"bmp", b"tif", b"tiff"))
@@ -149,7 +151,7 @@ class Scanner:
             return
         targets = set(self.links.values())
         seen: set[bytes] = set()
-        kept, names, ends = [], bytearray(), array("q")
+        kept: list[int] = []
         for index in range(len(self.name_ends)):
             name = self._name(index)
             real = self.links.get(index) or os.path.join(self.real_folders[self.folder_of[index]], name)
@@ -159,11 +161,39 @@ class Scanner:
             if real in targets:
                 seen.add(real)
             kept.append(index)
-            names += name
+        self._keep(kept)
+
+    def leave_out(self, listed: Exclusions, roots: Sequence[bytes]) -> Excluded:
+        """Drop the images that a list names. `roots`, absolute, are what was scanned.
+
+        Raises:
+            DataError: as `left_out`.
+        """
+        where = ", ".join(map(os.fsdecode, roots))
+        dropped, excluded = left_out(listed, self._places(roots), where=where)
+        self._keep([index for index, is_dropped in enumerate(dropped) if not is_dropped])
+        return excluded
+
+    def _places(self, roots: Sequence[bytes]) -> Iterator[Place]:
+        shared = os.path.commonpath([root if os.path.isdir(root) else os.path.dirname(root) for root in roots])
+        below = [os.path.relpath(folder.path, shared) for folder in self.folders]
+        for index, at in enumerate(self.folder_of):
+            name = self._name(index)
+            relative = {
+                os.path.join(self.folders[at].name, name): None,
+                os.path.normpath(os.path.join(below[at], name)): None,
+            }
+            yield Place(self.real_folders[at], tuple(relative), name)
+
+    def _keep(self, kept: Sequence[int]) -> None:
+        names, ends = bytearray(), array("q")
+        for index in kept:
+            names += self._name(index)
             ends.append(len(names))
         self.folder_of = array("i", (self.folder_of[index] for index in kept))
         self.sizes = array("q", (self.sizes[index] for index in kept))
         self.names, self.name_ends = names, ends
+        self.links = {}  # by the old numbers, and of no more use
 
     def fingerprint(self) -> str:
         """Digest of (relative name, size) of every image in order."""

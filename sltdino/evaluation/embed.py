@@ -17,10 +17,10 @@ from sltdino.core.distributed import join
 from sltdino.core.json_files import data, now, text
 from sltdino.core.settings_base import known
 from sltdino.core.signals import STOP_SIGNALS, StopRequest
-from sltdino.data.image_folder import ImageFolder, scan
+from sltdino.data.image_folder import ImageFolder, common_folder, scan
 from sltdino.errors import DataError, SettingsError, StoppedError
 from sltdino.evaluation.clip_features import BLACK_SPREAD, ClipFeatures, Status, Step, clip_features
-from sltdino.evaluation.clips import Clip, common_folder, group_clips
+from sltdino.evaluation.clips import Clip, group_clips
 from sltdino.evaluation.embed_files import FeatureFolder, Finished
 from sltdino.evaluation.features import Pixels
 from sltdino.models.vit import VisionTransformer

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sltdino.data.groups import group_names, group_pattern
 from sltdino.data.held_out import refuse_shared_images
 from sltdino.data.image_folder import ImageFolder, scan
 from sltdino.errors import DataError, SettingsError
-from sltdino.evaluation.groups import group_names, group_pattern
 
 Numbers = NDArray[np.int64]
 _SHOWN = 5  # labels in a message

@@ -49,11 +49,19 @@ def run_params(
         **{key: value for key, value in optional.items() if value},
         "timestamp": json_files.now(),
         "total_steps": total_steps,
-        "images": {"count": len(images), "fingerprint": images.fingerprint, "other_formats": images.other_formats},
+        "images": _images(images),
         "settings": values,
         "origins": dict(origins),
         "environment": environment(),
     }
+
+
+def _images(images: ImageFolder) -> dict[str, Any]:
+    facts = {"count": len(images), "fingerprint": images.fingerprint, "other_formats": images.other_formats}
+    if images.excluded is None:
+        return facts
+    path, sha256, number, unmatched = images.excluded
+    return {**facts, "excluded": {"list": str(path), "sha256": sha256, "count": number, "unmatched": len(unmatched)}}
 
 
 _BACKBONE = ("patch_size", "embed_dim", "depth", "num_heads", "mlp_ratio")

@@ -15,7 +15,7 @@ from sltdino.core.settings_schema import with_absolute_paths
 from sltdino.core.trackers import refuse_missing
 from sltdino.data.batches import BatchBuilder
 from sltdino.data.cache import free_memory
-from sltdino.data.image_folder import ImageFolder, scan
+from sltdino.data.image_folder import ImageFolder
 from sltdino.errors import SltDinoError
 from sltdino.pretraining.advice import (
     Advice,
@@ -58,6 +58,7 @@ from sltdino.pretraining.start import (
     check_output_dir,
     continuation,
     folder_problems,
+    listed_images,
     out_of_memory_said,
     output_dir,
     overwrites,
@@ -119,7 +120,7 @@ class _Preview:
             check_output_dir(self.settings, out)
         images, sample, size = None, None, None
         with Collected(self.errors):
-            images = scan(self.settings.train_dir)
+            images = listed_images(self.settings)
         if images is not None:
             size = self._settled_size(images, out)
         probes = self._probes(images) if images is not None and size is not None else None
@@ -268,7 +269,8 @@ class _Preview:
 
 
 def _images(images: ImageFolder) -> Images:
-    return Images(len(images), images.fingerprint, images.labels, images.other_formats, images.warnings)
+    left_out = "" if images.excluded is None else images.excluded.text
+    return Images(len(images), images.fingerprint, images.labels, images.other_formats, images.warnings, left_out)
 
 
 def _machine(settings: PretrainSettings, world: World, out: Path, load: Load) -> Machine:

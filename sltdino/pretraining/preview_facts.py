@@ -38,6 +38,8 @@ class Images(NamedTuple):
     other_formats: dict[str, int]
     """Files that are not read, by suffix."""
     warnings: tuple[str, ...]
+    left_out: str
+    """What an exclusion list left out; empty without a list."""
 
 
 class Machine(NamedTuple):

@@ -100,6 +100,8 @@ def _images(images: Images, sample: Sample) -> Iterator[str]:
         counted = ", ".join(f"{count:,} {suffix or 'without suffix'}" for suffix, count in images.other_formats.items())
         share = others / (others + images.number)
         yield f"not read, {share:.1%} of the files: {counted} (PNG, JPEG, BMP and TIFF are)"
+    if images.left_out:
+        yield images.left_out
     yield from images.warnings
 
 

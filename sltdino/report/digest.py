@@ -14,7 +14,7 @@ from sltdino.training.health import COLLAPSES, HEALTHY, STARTING, Finding, watch
 CURVES = (
     "loss", "loss_cls", "loss_patch", "loss_koleo", "loss_gap", "grad_norm", "learning_rate", "target_entropy",
     "assignment_entropy", "assignment_kl", "prototypes_used", "feature_spread", "cosine_to_mean", "images_per_second",
-    "data_wait",
+    "data_wait", "weight_decay", "teacher_temp", "teacher_momentum",
 )  # fmt: skip
 """Fields of the step records that are kept as curves."""
 WATCHED_BYTES = 32 << 20
@@ -65,6 +65,8 @@ class Digest:
         """The last step record."""
         self.losses: list[float] = []
         """Of each finished epoch whose loss is a number."""
+        self.epoch_ends: list[tuple[int, int]] = []
+        """Every finished epoch and its last step."""
         self.num_epochs = self.collapsed_epochs = 0
         self.evaluations: list[dict[str, Any]] = []
         self.best: dict[str, Any] | None = None
@@ -166,6 +168,8 @@ class Digest:
         match record.get("context"):
             case "train_epoch":
                 self.num_epochs += 1
+                if (epoch := number(record.get("epoch"))) is not None:
+                    self.epoch_ends.append((int(epoch), step))
                 self.collapsed_epochs += record.get("health") in COLLAPSES
                 if (loss := number(record.get("loss"))) is not None:
                     self.losses.append(loss)

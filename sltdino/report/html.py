@@ -14,7 +14,7 @@ GENERATOR = "sltdino"
 """What our pages say they were made with; by it, a page of ours is known again."""
 
 _VOID = {"br", "hr", "img", "input", "link", "meta"}
-_NUMBER = re.compile(r"[-+−]?\d[\d,.]*(e[-+]?\d+)?\s?(%|‰|s|ms|min|h|px|[kMGT]?i?B)?", re.ASCII)
+_NUMBER = re.compile(r"[-+−]?\d[\d,.]*(e[-+]?\d+)?\s?(%|‰|s|ms|min|h|px|[kMGT]?i?B)?(\s\[[-+.,\d ]+\])?", re.ASCII)
 _NOTHING = "–"
 
 
@@ -82,10 +82,12 @@ def gallery(*figures: Html) -> Html:
 def table(header: Sequence[object], rows: Sequence[Sequence[object]], *, caption: str) -> Html:
     """A table that scrolls in a box of its own where it is wider than the page; its first column names the rows.
 
-    Cells are escaped unless they are `Html`. None is a dash; numbers and texts that are one (`46.2%`) stand right.
+    Cells are escaped unless they are `Html`. None is a dash; columns of numbers, and of texts like `46.2% [40, 52]`,
+    stand right.
     """
-    names = [element("th", name, scope="col", class_=_kind(_column(rows, at))) for at, name in enumerate(header)]
-    body = [element("tr", element("th", show(row[0]), scope="row"), *map(_cell, row[1:])) for row in rows]
+    kinds = [_kind([row[at] for row in rows]) if at else None for at in range(len(header))]
+    names = [element("th", name, scope="col", class_=kind) for name, kind in zip(header, kinds, strict=True)]
+    body = [element("tr", element("th", show(row[0]), scope="row"), *map(_cell, row[1:], kinds[1:])) for row in rows]
     content = element(
         "table", element("caption", caption), element("thead", element("tr", *names)), element("tbody", *body)
     )
@@ -105,9 +107,9 @@ def facts(pairs: Iterable[tuple[object, object]]) -> Html:
     return element("dl", *items, class_="facts")
 
 
-def details(summary: object, *content: Html, opened: bool = False) -> Html:
-    """What most readers skip, behind a line that opens it. Works without script."""
-    return element("details", element("summary", summary), *content, open=opened)
+def details(summary: object, *content: Html, printed: bool = False) -> Html:
+    """What most readers skip, behind a line that opens it, without script; `printed`: on paper it is open."""
+    return element("details", element("summary", summary), *content, class_="printed" if printed else None)
 
 
 def paragraph(*content: object, kind: str | None = None) -> Html:
@@ -120,7 +122,7 @@ def subsection(title: object, *content: Html) -> Html:
     return join([element("h3", title), *content])
 
 
-def section(anchor: str, title: str, *content: Html) -> Html:
+def section(anchor: str, title: str, *content: Html) -> Section:
     """A part of the page under a heading of the second level, which the navigation links to.
 
     Args:
@@ -154,6 +156,11 @@ def document(title: str, *sections: Html, intro: Html = NOTHING, footer: Html = 
     return f"<!doctype html>\n{element('html', _head(title), body, lang='en')}\n"
 
 
+def is_own_page(start: bytes) -> bool:
+    """Whether a file that begins so is a page of ours."""
+    return start.startswith(b"<!doctype html>") and _OWN.encode() in start
+
+
 def show(value: object) -> Html:
     """A value as a reader wants it: thousands set apart, four digits of a fraction, a dash for none."""
     if value is None or value == "":
@@ -173,7 +180,7 @@ def _head(title: str) -> Html:
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", name="color-scheme", content="light dark"),
         element("meta", name="referrer", content="no-referrer"),
-        element("meta", name="generator", content=GENERATOR),
+        _OWN,
         element("title", title),
         element("link", rel="icon", href="data:,"),  # else a browser asks the server for one
         element("style", Html(files(__package__).joinpath("page.css").read_text("utf-8"))),
@@ -187,20 +194,20 @@ def _attribute(key: str, value: object) -> str:
     return f' {name}="{escape(value)}"'
 
 
-def _cell(value: object) -> Html:
-    return element("td", show(value), class_=_kind([value]))
-
-
-def _column(rows: Sequence[Sequence[object]], at: int) -> list[object]:
-    return [row[at] for row in rows] if at else []
+def _cell(value: object, kind: str | None) -> Html:
+    return element("td", show(value), class_=kind)
 
 
 def _kind(values: Sequence[object]) -> str | None:
-    """`number` where all of them are."""
-    return "number" if values and all(map(_is_number, values)) else None
+    """`number` where all of them are, or nothing; how a column stands."""
+    known = [value for value in values if value is not None]
+    return "number" if known and all(map(_is_number, known)) else None
 
 
 def _is_number(value: object) -> bool:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return True
-    return value is None or (isinstance(value, str) and _NUMBER.fullmatch(value) is not None)
+    return isinstance(value, str) and _NUMBER.fullmatch(value) is not None
+
+
+_OWN = element("meta", name="generator", content=GENERATOR)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from sltdino.core.run_files import read_evaluations, read_settings
 from sltdino.data.decode import BadImage
+from sltdino.data.groups import group_pattern
 from sltdino.errors import RunFolderError, SltDinoError
-from sltdino.evaluation.groups import group_pattern
 from sltdino.report.html import Html, paragraph, section
 from sltdino.report.picture_attention import attention
 from sltdino.report.picture_crops import crops

@@ -118,7 +118,7 @@ def differing(settings: Sequence[PretrainSettings]) -> dict[str, list[Any]]:
 
 def render(content: Mapping[str, Any]) -> str:
     """The page that `sltdino inspect A B C` prints."""
-    letters = _labels(len(content["runs"]))
+    letters = run_letters(len(content["runs"]))
     legend = [
         f"{letter:<3}{run['path']}" + (f" ({run['name']})" if run["name"] else "")
         for letter, run in zip(letters, content["runs"], strict=True)
@@ -131,7 +131,7 @@ def tables(content: Mapping[str, Any]) -> list[str]:
     lines = ["", "settings are the same"] if not content["settings"] else []
     settings = {key: [_written(value) for value in values] for key, values in content["settings"].items()}
     results = {row.title: _results(row, content) for row in RESULTS if row.title in content["results"]}
-    labels = _labels(len(content["runs"]))
+    labels = run_letters(len(content["runs"]))
     per_block = min(len(labels), _PER_BLOCK)
     width = (WIDTH - _TITLE) // per_block
     for title, rows in (("settings", settings), ("results", results)):
@@ -212,7 +212,8 @@ def _alignment(values: Sequence[Any]) -> str:
     return "---" if any(isinstance(value, str) for value in values) else "---:"
 
 
-def _labels(count: int) -> list[str]:
+def run_letters(count: int) -> list[str]:
+    """What each of so many runs is called: A, B, C; by numbers where the alphabet ends."""
     return list(_LETTERS[:count]) if count <= len(_LETTERS) else [str(number + 1) for number in range(count)]
 
 

@@ -94,14 +94,14 @@ def test_commands_are_listed_in_the_order_of_use_under_an_example(run: Any) -> N
     text = run("--help").out
     listed = text.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
     assert [line.split()[0] for line in listed if line[2] != " "] == [
-        "pretrain", "resume", "inspect", "evaluate", "export", "embed", "config", "demo-data", "doctor",
+        "check", "pretrain", "resume", "inspect", "evaluate", "export", "embed", "config", "demo-data", "doctor",
     ]  # fmt: skip
     assert "\nExample: sltdino pretrain hands --train-dir crops" in text
     assert "\nExample: sltdino pretrain face --train-dir crops" in run("pretrain", "face", "--help").out
 
 
 def test_no_two_options_of_a_command_share_a_flag() -> None:
-    for path in (("pretrain", "face"), ("pretrain", "hands"), ("resume",), ("export",), ("evaluate",), ("demo-data",)):
+    for path in (("pretrain", "face"), ("pretrain", "hands"), ("resume",), ("export",), ("evaluate",), ("check",)):
         flags = flags_of(*path)
         assert len(flags) == len(set(flags)), path
 

@@ -113,7 +113,7 @@ def test_the_seed_file_gives_the_settings_it_says(write: Any, tmp_path: Path) ->
     assert settings.train_dir == (tmp_path / "../datasets/face_train",)
     assert settings.output_dir == tmp_path / "work_dirs/dino_face"
     assert (settings.epochs, settings.algorithm, settings.stream) == (50, "ibot", "face")
-    assert settings.dataset.model_dump(exclude={"cache", "max_bad_fraction"}) == {
+    assert settings.dataset.model_dump(exclude={"cache", "max_bad_fraction", "exclude"}) == {
         "batch_size": 48, "num_workers": 4, "shuffle": True, "pin_memory": True, "persistent_workers": True,
     }  # fmt: skip
     assert (settings.augmentation.brightness, settings.augmentation.gaussian_blur_prob) == (0.5, 0.7)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from sltdino.data.image_folder import scan
+from sltdino.data.image_folder import common_folder, scan
 from sltdino.errors import DataError
-from sltdino.evaluation.clips import Clip, common_folder, group_clips
+from sltdino.evaluation.clips import Clip, group_clips
 
 
 def touch(root: Path, *names: str) -> Path:

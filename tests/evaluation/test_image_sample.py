@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from sltdino.core.settings_network import VitSettings
+from sltdino.data.groups import group_pattern
 from sltdino.data.image_folder import ImageFolder, scan
 from sltdino.errors import CheckpointError, DataError
 from sltdino.evaluation.clips import group_clips
 from sltdino.evaluation.features import Pixels
-from sltdino.evaluation.groups import group_pattern
 from sltdino.evaluation.image_sample import groups_of, read_sample, spread_sample
 from sltdino.models.vit import VisionTransformer
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from sltdino.data.groups import group_pattern
 from sltdino.errors import DataError, SettingsError
-from sltdino.evaluation.groups import group_pattern
 from sltdino.evaluation.labelled import check_classes, labelled_images
 
 

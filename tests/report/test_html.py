@@ -79,7 +79,9 @@ def test_an_image_is_part_of_the_page() -> None:
 
 
 def test_numbers_stand_right_and_a_column_of_them_has_its_name_there() -> None:
-    seen = Seen(table(["name", "size", "note"], [["a", 1200, "2 of 3"], ["b", "46.2%", "x"]], caption="c"))
+    seen = Seen(
+        table(["name", "size", "note"], [["a", 1200, "2 of 3"], ["b", "46.2%", 7], ["c", None, 8]], caption="c")
+    )
     classes = [(tag, attributes.get("class")) for tag, attributes in seen.tags if tag in ("th", "td")]
     assert classes[:3] == [("th", None), ("th", "number"), ("th", None)]
     assert classes[4:6] == [("td", "number"), ("td", None)]
