@@ -119,19 +119,13 @@ def _same(survey: Survey) -> Iterator[Flaw]:
         group for group in survey.duplicates.same if len({survey.label(index) for index in group.tolist()} - {""}) > 1
     ]
     if torn:
-        text = "images, with their copies, stand under two labels or more"
-        yield Flaw(
-            "torn labels",
-            sum(map(len, torn)),
-            len(survey.images),
-            text,
-            "see which is right: one image cannot be both",
-            _groups(torn),
-        )
+        text, remedy = "images, with their copies, stand under two labels or more", "see which is right"
+        yield Flaw("torn labels", sum(map(len, torn)), len(survey.images), text, remedy, _groups(torn))
 
 
 def _near(survey: Survey) -> Iterator[Flaw]:
-    groups = [group for group in survey.near_groups() if not _is_nearly_leaked(survey, group, survey.leaked)]
+    leaked = survey.leaked
+    groups = [group for group in survey.near_groups() if not _is_nearly_leaked(survey, group, leaked)]
     if groups:
         extra = sum(len(group) - 1 for group in groups)
         another = "a frame of another clip" if survey.names.clips else "an earlier one"
