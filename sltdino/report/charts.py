@@ -34,6 +34,11 @@ def _log_k(params: Mapping[str, Any]) -> Sequence[Rule]:
     return [Rule(math.log(prototypes), f"ln {prototypes:.0f} =")] if prototypes and prototypes >= 2 else []
 
 
+def _log_k_of_all(params: Mapping[str, Any]) -> Sequence[Rule]:
+    """Of the whole loss, where it has no term for patches, which would come on top."""
+    return _log_k(params) if params.get("algorithm") == "dino" else []
+
+
 def _clip(params: Mapping[str, Any]) -> Sequence[Rule]:
     limit = _setting(params, "optimizer", "clip_grad_norm")
     return [Rule(limit, "clipped at")] if limit else []
@@ -46,7 +51,7 @@ _LOSS = (
     Chart(
         "CLS and patch loss",
         {"loss_cls": "CLS", "loss_patch": "patches"},
-        "The terms that compare student and teacher, in nats.",
+        "The terms that compare student and teacher, in nats. ln K: a network that knows nothing.",
         rules=_log_k,
     ),
     Chart("KoLeo term", {"loss_koleo": "KoLeo"}, "Before its weight. Lower: the features lie further from each other."),

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sltdino.core import files
-from sltdino.core.run_files import previous_name, read_artifacts, read_names
+from sltdino.core.run_files import previous_name, read_artifacts, read_names, read_params
 from sltdino.errors import StorageError
 from sltdino.report.html import Html, Section, element, paragraph, section, table
 from sltdino.report.settings_table import code
@@ -41,11 +41,11 @@ def files_section(run: Path) -> Section:
 def find_files(run: Path) -> list[Found]:
     """Artifacts in the order in which they were made, and checkpoints that the list does not name."""
     digests: dict[tuple[int, int], str] = {}  # the best checkpoint is often another name of the last
-    names = read_names(run)
+    names, home = read_names(run), Path(str(read_params(run).get("output_dir", "")))
     found: list[Found] = []
     listed: set[Path] = set()
     for artifact in read_artifacts(run):
-        path = _where(run, Path(str(artifact.get("path", ""))))
+        path = _where(run, Path(str(artifact.get("path", ""))), home)
         listed.add(path)
         found.append(_found(str(artifact.get("name", "")), path, artifact.get("metadata"), digests))
     for title, name in (("last", names.last_name), ("previous", previous_name(names)), ("best", names.best_name)):
@@ -54,9 +54,10 @@ def find_files(run: Path) -> list[Found]:
     return found
 
 
-def _where(run: Path, path: Path) -> Path:
-    """The path, or the file of that name in the run's folder, where it was moved to."""
-    return run / path.name if not path.exists() and (run / path.name).exists() else path
+def _where(run: Path, path: Path, home: Path) -> Path:
+    """The path, or the file of that name in the run's folder, where a run was moved or copied to."""
+    inside = run / path.name
+    return inside if inside.exists() and (path.parent == home or not path.exists()) else path
 
 
 def _found(name: str, path: Path, metadata: object, digests: dict[tuple[int, int], str]) -> Found:

@@ -98,7 +98,8 @@ def _facts(seen: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     median = speed["median_images_per_second"]
     yield "speed, median", None if median is None else f"{median:.0f} images/s"
     if loss["epochs"]:
-        compared = "" if loss["log_k"] is None else f" (guessing: {loss['log_k']:.3f})"
+        is_cls = seen["what"]["algorithm"] == "dino" and loss["log_k"] is not None  # others add a term for patches
+        compared = f" (guessing: {loss['log_k']:.3f})" if is_cls else ""
         yield "loss by epoch", f"{loss['epochs'][0]:.3f} to {loss['epochs'][-1]:.3f}{compared}"
     if knn["last"] is not None:
         start = "" if knn["untrained"] is None else f", {knn['start']} {knn['untrained']:.1%}"

@@ -8,7 +8,7 @@ from sltdino.core.settings_schema import BY_KEY
 from sltdino.report.html import Html, Section, details, element, escape, facts, join, paragraph, section, table
 
 _DEFAULT = "default"
-_BREAK = re.compile(r"[./_](?=[^./_])")
+_BREAK = re.compile(r"(?<=[^\s./_])[./_](?=[^\s./_])")
 
 
 def settings_section(params: Mapping[str, Any]) -> Section:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from sltdino.report.file_table import find_files
 from sltdino.report.html import escape
 from sltdino.report.run_report import run_report
 from sltdino.report.summary import summarize
@@ -98,6 +99,14 @@ def test_files_have_their_size_and_digest(finished: Path) -> None:
     page = read(finished)
     assert sha256((finished / "checkpoint_last.pt").read_bytes()).hexdigest() in page.text["files"]
     assert "checkpoint_last" in page.text["files"]
+
+
+def test_a_copied_run_lists_its_own_files(finished: Path, finished_once: Path) -> None:
+    (finished / "checkpoint_last.pt").write_bytes(b"changed")
+    found = {item.name: item for item in find_files(finished)}
+    assert found["checkpoint_last"].path == finished / "checkpoint_last.pt"
+    assert found["checkpoint_last"].size == 7
+    assert not [item for item in found.values() if item.path.is_relative_to(finished_once)]
 
 
 def test_an_export_that_was_changed_is_said_to_be(finished: Path, tmp_path: Path) -> None:

@@ -342,7 +342,8 @@ def test_a_chart_shows_its_values_where_it_is_pointed_at(browser: Browser, pages
 
 
 def test_on_paper_all_settings_are_there_and_the_page_is_light(browser: Browser, pages: Pages) -> None:
-    browser.open(pages.run, dark=True, media="print")
+    browser.open(pages.run, width=718, dark=True, media="print")  # an A4 sheet less its margins
+    assert browser.value("document.documentElement.scrollWidth") <= 718
     tables = "[...document.querySelectorAll('#settings table')].map(table => table.getBoundingClientRect().height > 50)"
     assert browser.value(tables) == [True, True]
     assert browser.value("getComputedStyle(document.querySelector('nav')).display") == "none"
