@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sltdino.data.decode import BadImage, decode_loudly, quiet
 from sltdino.data.image_folder import ImageFolder
+from sltdino.data.quality import CONSTANT_SPREAD
 from sltdino.errors import CheckpointError, ResourceError
 from sltdino.evaluation.clips import Clip
 from sltdino.evaluation.features import Pixels
@@ -23,9 +24,6 @@ from sltdino.models.vit import Features, VisionTransformer
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-BLACK_SPREAD = 8
-"""An image is black when no channel spans more than this many of 255 levels: constant but for JPEG's noise."""
 
 TOKENS = {"cls": ("cls",), "mean": ("mean",), "both": ("cls", "mean")}
 """The arrays that each choice gives: the CLS token, the mean of the patch tokens."""
@@ -111,9 +109,9 @@ class _Loaded(NamedTuple):
 
 
 def is_black(pixels_HWC: NDArray[np.uint8]) -> bool:
-    """Whether an image is constant within BLACK_SPREAD levels a channel."""
+    """Whether an image is constant within CONSTANT_SPREAD levels a channel."""
     flat = pixels_HWC.reshape(-1, 3)
-    return bool((flat.max(axis=0).astype(int) - flat.min(axis=0) <= BLACK_SPREAD).all())
+    return bool((flat.max(axis=0).astype(int) - flat.min(axis=0) <= CONSTANT_SPREAD).all())
 
 
 def clip_features(

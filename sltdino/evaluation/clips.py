@@ -40,12 +40,6 @@ class Clip(NamedTuple):
         return int(self.frames[-1]) - self.first + 1
 
 
-def common_folder(inputs: Sequence[Path]) -> Path:
-    """The folder that the places of clips are relative to: the input, or the folder that several inputs share."""
-    folders = [path if path.is_dir() else path.parent for path in map(Path.absolute, inputs)]
-    return Path(os.path.commonpath([os.path.normpath(folder) for folder in folders]))
-
-
 def group_clips(images: ImageFolder, root: Path) -> tuple[Clip, ...]:
     """Sort images into clips.
 

@@ -18,8 +18,9 @@ from sltdino.core.json_files import data, now, text
 from sltdino.core.settings_base import known
 from sltdino.core.signals import STOP_SIGNALS, StopRequest
 from sltdino.data.image_folder import ImageFolder, common_folder, scan
+from sltdino.data.quality import CONSTANT_SPREAD
 from sltdino.errors import DataError, SettingsError, StoppedError
-from sltdino.evaluation.clip_features import BLACK_SPREAD, ClipFeatures, Status, Step, clip_features
+from sltdino.evaluation.clip_features import ClipFeatures, Status, Step, clip_features
 from sltdino.evaluation.clips import Clip, group_clips
 from sltdino.evaluation.embed_files import FeatureFolder, Finished
 from sltdino.evaluation.features import Pixels
@@ -250,7 +251,7 @@ def _settings(network: VisionTransformer, pixels: Pixels, options: EmbedOptions,
         "tokens": options.tokens,
         "dtype": options.dtype,
         "format": options.format,
-        "black_spread": BLACK_SPREAD,
+        "black_spread": CONSTANT_SPREAD,
         "status": {status.name.lower(): status.value for status in Status},
         "root": root,
     }

@@ -262,4 +262,7 @@ def _steps(params: Mapping[str, Any]) -> int:
 
 def _numbers(record: Mapping[str, Any], *fields: str) -> list[float] | None:
     values = [value for field in fields if isinstance(value := record.get(field), int | float)]
-    return [float(value) for value in values] if len(values) == len(fields) else None
+    try:
+        return [float(value) for value in values] if len(values) == len(fields) else None
+    except OverflowError:  # a damaged record: an integer of hundreds of digits
+        return None

@@ -9,8 +9,7 @@ from scipy.ndimage import laplace
 
 from sltdino.data import quality
 from sltdino.data.decode import FORMATS
-from sltdino.data.quality import BLACK_LEVEL, CONSTANT_SPREAD, measure, sharpness
-from sltdino.evaluation import clip_features
+from sltdino.data.quality import BLACK_LEVEL, measure, sharpness
 
 
 def saved(path: Path, pixels: object) -> Path:
@@ -38,10 +37,6 @@ def test_black_leaves_room_for_a_few_bright_pixels(tmp_path: Path) -> None:
         pixels.reshape(-1, 3)[:bright] = 255
         row = measure([saved(tmp_path / "a.png", pixels)]).images[0]
         assert (row["bright"] <= BLACK_LEVEL) == is_black
-
-
-def test_constant_means_what_embed_calls_black() -> None:
-    assert CONSTANT_SPREAD == clip_features.BLACK_SPREAD
 
 
 def test_equal_pixels_have_equal_digests_in_whatever_file_and_others_not(tmp_path: Path) -> None:

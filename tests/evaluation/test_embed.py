@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 from sltdino.core.settings_network import VitSettings
+from sltdino.data.quality import CONSTANT_SPREAD
 from sltdino.errors import (
     ChangeRefusedError,
     CheckpointError,
@@ -108,7 +109,7 @@ def test_row_t_is_frame_first_plus_t_and_gaps_are_zeros_marked_missing(run: Embe
 
 def test_black_and_broken_frames_are_zeros_marked_as_what_they_are(run: Embed, crops: Path, tmp_path: Path) -> None:
     Image.new("RGB", (28, 20)).save(crops / "face/v_f000010.png")
-    draw(crops / "face/v_f000011.png", 1, spread=clip_features.BLACK_SPREAD)  # a constant with JPEG's noise
+    draw(crops / "face/v_f000011.png", 1, spread=CONSTANT_SPREAD)  # a constant with JPEG's noise
     (crops / "face/v_f000012.png").write_bytes(b"no picture")
     draw(crops / "face/v_f000013.png", 1, spread=40)  # dark, but something
     report = run()
@@ -134,7 +135,7 @@ def test_a_constant_colour_is_black_and_a_gradient_is_not() -> None:
     red = np.zeros((4, 4, 3), dtype=np.uint8)
     red[..., 0] = 200
     assert clip_features.is_black(red)
-    red[0, 0, 2] = clip_features.BLACK_SPREAD + 1
+    red[0, 0, 2] = CONSTANT_SPREAD + 1
     assert not clip_features.is_black(red)
 
 

@@ -18,7 +18,9 @@ from sltdino.core.settings_text import settings_toml
 from sltdino.errors import ChangeRefusedError, CheckpointError, MissingInputError, SettingsError, StoppedError
 from sltdino.models.import_weights import import_backbone
 from sltdino.pretraining import resume
-from sltdino.report.summary import render, summarize
+from sltdino.report.plots import ASCII
+from sltdino.report.run_page import render
+from sltdino.report.summary import summarize
 from tools.compare_runs import first_difference
 
 FOLLOW = dict.fromkeys(("patch_size", "vit_embed_dim", "vit_depth", "vit_num_heads"), "auto")
@@ -107,7 +109,7 @@ def test_k_nn_of_the_start_is_called_initial_weights_and_getting_worse_is_said(
     assert any(line.startswith("epoch 1: k-NN 80.0% (initial weights 90.0%") for line in reporter.said)
     assert "k-NN 90.0% before, 70.0% after" in reporter.said[-2]
     assert "worse than the initial weights: try a lower --learning-rate" in reporter.said[-2]
-    page = render(summarize(run))
+    page = render(summarize(run), ASCII)
     assert "k-NN 70.0% (initial weights 90.0%" in page
     assert "worse than it started" in page
 

@@ -131,6 +131,10 @@ def test_records_of_other_versions_lack_fields_and_say_nothing(record: dict[str,
     assert set(fed([record] * 50)) == {()}
 
 
+def test_a_damaged_record_with_an_integer_of_hundreds_of_digits_says_nothing() -> None:
+    assert fed([dict.fromkeys(LEARNING, 10**400)] * 30)[-1] == fed([{}] * 30)[-1]
+
+
 def test_records_of_the_version_before_are_judged_by_what_they_have() -> None:
     old = {key: LEARNING[key] for key in ("loss", "loss_gap", "target_entropy", "assignment_entropy", "cosine_to_mean")}
     assert names(fed([old | {"loss_gap": 0.0}] * 40)[-1]) == ["uniform collapse"]
