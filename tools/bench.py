@@ -31,10 +31,10 @@ from sltdino.core.distributed import World
 from sltdino.core.memory import keep_freed_memory
 from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_base import known
+from sltdino.data.checking.measuring import measured
+from sltdino.data.checking.near_pairs import close_pairs
 from sltdino.data.image_folder import scan
 from sltdino.data.loader import build_loader
-from sltdino.data.measuring import measured
-from sltdino.data.near_pairs import close_pairs
 from sltdino.data.synthetic import write_demo_crops
 from sltdino.models.cost import step_flops, step_shape
 from sltdino.pretraining.session import Session, build_session, masked_share

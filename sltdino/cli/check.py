@@ -63,7 +63,7 @@ def check(
     and blurred images, which may be wanted, with --drop. Nothing is written into DIR. Findings exit with 0.
     """
     from sltdino.report.check import CheckOptions, check_data
-    from sltdino.report.check_text import check_text
+    from sltdino.report.text.check_page import check_text
 
     workers = min(MOST_WORKERS, usable_cores()) if num_workers is None else num_workers
     options = CheckOptions(

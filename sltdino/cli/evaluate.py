@@ -123,6 +123,6 @@ def _show(record: dict[str, Any], kept: tuple[Path, ...], *, as_json: bool) -> N
             print(printable(f"note: {note}"), file=sys.stderr)
         print_json({**record, "kept": kept})
     else:
-        from sltdino.report import evaluation_page
+        from sltdino.report.text import evaluation_page
 
         typer.echo(evaluation_page.render(record, kept))

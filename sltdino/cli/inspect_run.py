@@ -111,16 +111,18 @@ def _refuse_for_html(sources: list[Path], html: Path | None, *, follow: bool, ov
         raise SettingsError("--html: does not go with --follow; write the report when the run has ended, or in between")
     if files := [f"{source}: --html is for runs, and this is none" for source in sources if _is_weights(source)]:
         raise SettingsError(*files)
-    from sltdino.report.page_file import check_place
+    from sltdino.report.web.page_file import check_place
 
     check_place(html, sources, overwrite=overwrite)
 
 
 def _write_report(path: Path, runs: list[Path]) -> None:
-    from sltdino.report import comparison_report, page_file, run_report
+    from sltdino.report.web.comparison_page import comparison_page
+    from sltdino.report.web.page_file import write_page
+    from sltdino.report.web.run_page import run_page
 
-    page = comparison_report.comparison_report(runs) if len(runs) > 1 else run_report.run_report(runs[0])
-    page_file.write_page(path, page)
+    page = comparison_page(runs) if len(runs) > 1 else run_page(runs[0])
+    write_page(path, page)
     typer.echo(f"report: {printable(str(path))}, {len(page.encode()) / 1e6:.1f} MB", err=True)
 
 
@@ -144,7 +146,8 @@ def _looked_at(sources: list[Path], *, as_markdown: bool) -> tuple[dict[str, Any
 
         content = weights.describe(source)
         return content, weights.render(content)
-    from sltdino.report import plots, run_page, summary
+    from sltdino.report import summary
+    from sltdino.report.text import plots, run_page
 
     content = summary.summarize(source)
     return content, run_page.render(content, plots.glyphs_for(_encoding()))
@@ -175,7 +178,8 @@ def _paint(run: Path, every: float) -> dict[str, Any]:
     from rich.live import Live
     from rich.text import Text
 
-    from sltdino.report import follow, plots, run_page
+    from sltdino.report import follow
+    from sltdino.report.text import plots, run_page
 
     console = Console(highlight=False, markup=False)
     glyphs, facts = plots.glyphs_for(_encoding()), dict[str, Any]()
@@ -209,7 +213,7 @@ def _waiting(run: Path) -> str:
 
 
 def _print(text: str) -> None:
-    from sltdino.report import plots
+    from sltdino.report.text import plots
 
     if plots.glyphs_for(_encoding()) is plots.ASCII:
         text = text.replace("…", "~")  # which stands for what was cut out, in one column too

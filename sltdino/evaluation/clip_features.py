@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sltdino.data.checking.quality import CONSTANT_SPREAD
 from sltdino.data.decode import BadImage, decode_loudly, quiet
 from sltdino.data.image_folder import ImageFolder
-from sltdino.data.quality import CONSTANT_SPREAD
 from sltdino.errors import CheckpointError, ResourceError
 from sltdino.evaluation.clips import Clip
 from sltdino.evaluation.features import Pixels

@@ -17,8 +17,8 @@ from sltdino.core.distributed import join
 from sltdino.core.json_files import data, now, text
 from sltdino.core.settings_base import known
 from sltdino.core.signals import STOP_SIGNALS, StopRequest
+from sltdino.data.checking.quality import CONSTANT_SPREAD
 from sltdino.data.image_folder import ImageFolder, common_folder, scan
-from sltdino.data.quality import CONSTANT_SPREAD
 from sltdino.errors import DataError, SettingsError, StoppedError
 from sltdino.evaluation.clip_features import ClipFeatures, Status, Step, clip_features
 from sltdino.evaluation.clips import Clip, group_clips

@@ -13,7 +13,7 @@ from sltdino.core.settings_schema import flatten
 from sltdino.core.tracked import TrackedRun
 from sltdino.errors import SltDinoError
 from sltdino.pretraining.progress import Reporter
-from sltdino.report.crop_sheet import crop_sheet
+from sltdino.report.pictures.crop_sheet import crop_sheet
 from sltdino.types import Batch
 
 PICTURED = 8

@@ -6,16 +6,16 @@ from typing import Any, NamedTuple
 
 from sltdino.core.files import check_writable, refuse_what_is_no_file
 from sltdino.core.settings_schema import did_you_mean
+from sltdino.data.checking.flaws import Flaw, find_flaws
+from sltdino.data.checking.survey import Survey, survey
+from sltdino.data.checking.unwanted import KINDS, unwanted
 from sltdino.data.exclusions import refuse_foreign_file, write_exclusions
-from sltdino.data.flaws import Flaw, find_flaws
 from sltdino.data.groups import group_pattern
 from sltdino.data.image_folder import common_folder
-from sltdino.data.survey import Survey, survey
-from sltdino.data.unwanted import KINDS, unwanted
 from sltdino.errors import SettingsError
 from sltdino.report.check_facts import check_facts
-from sltdino.report.check_page import check_page
-from sltdino.report.page_file import check_place, write_page
+from sltdino.report.web.check_page import check_page
+from sltdino.report.web.page_file import check_place, write_page
 
 
 class CheckOptions(NamedTuple):

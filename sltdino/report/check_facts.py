@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sltdino.data.checking.flaws import Flaw, label_counts
+from sltdino.data.checking.names import SIDES
+from sltdino.data.checking.survey import Survey
 from sltdino.data.decode import FORMATS
-from sltdino.data.flaws import Flaw, label_counts
-from sltdino.data.names import SIDES
-from sltdino.data.survey import Survey
 
 _COMMONEST = 8
 _MOST_LABELS = 12

@@ -13,8 +13,8 @@ from sltdino.core.run_files import PARAMS
 from sltdino.core.settings_schema import printable
 from sltdino.errors import MissingInputError
 from sltdino.models.import_weights import import_backbone
-from sltdino.report.page import WIDTH, short
 from sltdino.report.side_by_side import look_at, tables
+from sltdino.report.text.page import WIDTH, short
 from sltdino.report.weights import network_facts
 
 _MASK_TOKEN = "mask_token"

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from sltdino.core.lock import is_held
 from sltdino.core.run_files import LOCK, PARAMS
 from sltdino.report.curves import number
-from sltdino.report.page import duration
 from sltdino.report.summary import RunReader
+from sltdino.report.text.page import duration
 
 _DIED = 71
 """How a process that was killed counts: it can be resumed."""

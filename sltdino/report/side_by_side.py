@@ -12,8 +12,8 @@ from sltdino.core.run_files import read_settings
 from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_schema import LEAVES, absolute, flatten, printable
 from sltdino.errors import MissingInputError, RunFolderError, SltDinoError, StorageError
-from sltdino.report.page import WIDTH, duration, short
 from sltdino.report.summary import summarize
+from sltdino.report.text.page import WIDTH, duration, short
 
 _TITLE, _COLUMN = 22, 14
 _PER_BLOCK = (WIDTH - _TITLE) // _COLUMN

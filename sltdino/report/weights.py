@@ -16,7 +16,7 @@ from sltdino.core.settings_base import known
 from sltdino.errors import CheckpointError
 from sltdino.models.import_weights import OWN, ImportedBackbone, import_backbone
 from sltdino.models.vit import VisionTransformer
-from sltdino.report.page import rows, short
+from sltdino.report.text.page import rows, short
 from sltdino.report.weights_loaders import loaders
 
 SOURCES = {

@@ -29,8 +29,21 @@ def assert_same(ours: LoadedBatch, theirs: LoadedBatch) -> None:
     assert type(ours.batches) is type(theirs.batches) is tuple
 
 
+def all_children() -> set[int]:
+    return {int(pid) for pid in Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()}
+
+
+BEFORE: set[int] = set()
+
+
+@pytest.fixture(autouse=True)
+def _tell_the_children_of_other_tests_apart() -> None:
+    BEFORE.clear()
+    BEFORE.update(all_children())  # such as the service of wandb, which stays with its process
+
+
 def children() -> list[int]:
-    return [int(pid) for pid in Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()]
+    return sorted(all_children() - BEFORE)
 
 
 @pytest.mark.parametrize("num_workers", [1, 2, 4])

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from sltdino.core.settings_network import VitSettings
-from sltdino.data.quality import CONSTANT_SPREAD
+from sltdino.data.checking.quality import CONSTANT_SPREAD
 from sltdino.errors import (
     ChangeRefusedError,
     CheckpointError,

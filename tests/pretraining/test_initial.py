@@ -18,9 +18,9 @@ from sltdino.core.settings_text import settings_toml
 from sltdino.errors import ChangeRefusedError, CheckpointError, MissingInputError, SettingsError, StoppedError
 from sltdino.models.import_weights import import_backbone
 from sltdino.pretraining import resume
-from sltdino.report.plots import ASCII
-from sltdino.report.run_page import render
 from sltdino.report.summary import summarize
+from sltdino.report.text.plots import ASCII
+from sltdino.report.text.run_page import render
 from tools.compare_runs import first_difference
 
 FOLLOW = dict.fromkeys(("patch_size", "vit_embed_dim", "vit_depth", "vit_num_heads"), "auto")

@@ -10,9 +10,9 @@ from sltdino.cli import app
 from sltdino.core.run_files import read_metrics
 from sltdino.errors import MissingInputError, RunFolderError, StoppedError
 from sltdino.pretraining import resume
-from sltdino.report import run_page
-from sltdino.report.plots import UNICODE
 from sltdino.report.summary import summarize
+from sltdino.report.text import run_page
+from sltdino.report.text.plots import UNICODE
 
 
 def page(run: Path) -> str:

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import pytest
 from PIL import Image
 
-from sltdino.report.comparison_report import comparison_report
-from sltdino.report.run_report import run_report
+from sltdino.report.web.comparison_page import comparison_page
+from sltdino.report.web.run_page import run_page
 
 pytestmark = pytest.mark.slow
 
@@ -154,8 +154,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory, train_in: Callable[..., Any]
     _add_history(folder / "one")
     _add_evaluation(folder / "one")
     run, comparison = folder / "run.html", folder / "comparison.html"
-    run.write_text(run_report(folder / "one"))
-    comparison.write_text(comparison_report([folder / "one", folder / "other"]))
+    run.write_text(run_page(folder / "one"))
+    comparison.write_text(comparison_page([folder / "one", folder / "other"]))
     return Pages(run, comparison)
 
 

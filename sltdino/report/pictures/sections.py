@@ -1,0 +1,74 @@
+"""The report's pictures: what a run was shown and what it learned, made on its own images."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from sltdino.core.run_files import read_evaluations, read_settings
+from sltdino.data.decode import BadImage
+from sltdino.data.groups import group_pattern
+from sltdino.errors import RunFolderError, SltDinoError
+from sltdino.report.pictures.attention import attention
+from sltdino.report.pictures.crops import crops
+from sltdino.report.pictures.map import feature_map
+from sltdino.report.pictures.neighbours import neighbours
+from sltdino.report.pictures.patches import patches
+from sltdino.report.pictures.source import Source, load_source
+from sltdino.report.web.html import Html, paragraph, section
+
+_OF_FEATURES: dict[str, tuple[str, Callable[[Source], list[Html]]]] = {
+    "attention": ("Attention: where it looks", attention),
+    "patches": ("Patch features", patches),
+    "neighbours": ("Neighbours: what it finds alike", neighbours),
+    "map": ("Map of the features", feature_map),
+}
+"""Section anchor to its title and what draws it."""
+
+
+def run_pictures(run: Path, *, group_regex: str = "") -> list[Html]:
+    """Sections with pictures of a run: crops and masks, attention, patch features, neighbours, map of the features.
+
+    The same run gives the same pictures. What cannot be shown is a section that says what is missing and what to do.
+    About half a minute on one core for a ViT-S at 224 px.
+
+    Args:
+        group_regex: searched in each file name; its one capture group names the signer or video. Without one, the one
+            that the run was last evaluated with; without that either, names like `signer12` and `video_f000123`.
+
+    Raises:
+        MissingInputError: `run` is no run folder. SettingsError: `group_regex` is none.
+    """
+    pattern = group_pattern(group_regex) if group_regex else None
+    try:
+        settings = read_settings(run).settings
+    except RunFolderError as error:
+        return [section("pictures", "Pictures", _not_shown(error))]
+    sections = [section("crops", "Crops as the student saw them", *_or_why(lambda: crops(run, settings)))]
+    try:
+        source = load_source(run, settings, pattern=pattern or _evaluated_by(run))
+    except (SltDinoError, OSError) as error:
+        return [*sections, section("features", "What it learned", _not_shown(error))]
+    return [
+        *sections,
+        *(
+            section(anchor, title, *_or_why(lambda draw=draw: draw(source)))  # type: ignore[misc]
+            for anchor, (title, draw) in _OF_FEATURES.items()
+        ),
+    ]
+
+
+def _evaluated_by(run: Path) -> re.Pattern[str] | None:
+    """The pattern of the groups that the latest evaluation held apart; none where none did."""
+    regexes = [str(found["groups"].get("regex")) for found in read_evaluations(run) if found["groups"]]
+    return group_pattern(regexes[-1]) if regexes else None
+
+
+def _or_why(draw: Callable[[], list[Html]]) -> list[Html]:
+    try:
+        return draw()
+    except (SltDinoError, OSError, BadImage) as error:  # an image may go while the others are read
+        return [_not_shown(error)]
+
+
+def _not_shown(error: Exception) -> Html:
+    return paragraph(f"Not shown: {error}.", kind="warn")

@@ -1,0 +1,36 @@
+"""The scale of colours is one of lightness too."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sltdino.report.pictures.colours import CATEGORIES, heat
+
+
+def lightness(rgb: NDArray[np.floating]) -> NDArray[np.float64]:
+    """CIE L* of sRGB in 0..255."""
+    values = np.asarray(rgb) / 255
+    linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    luminance = linear @ np.array((0.2126, 0.7152, 0.0722))
+    return np.where(luminance > 216 / 24389, 116 * np.cbrt(luminance) - 16, luminance * 24389 / 27)
+
+
+def test_lightness_rises_evenly_from_dark_to_bright() -> None:
+    levels = lightness(heat(np.linspace(0, 1, 256)))
+    assert levels[0] < 10
+    assert levels[-1] > 88
+    steps = np.diff(levels[::15])
+    assert steps.min() > 0.6 * steps.mean()
+    assert steps.max() < 1.5 * steps.mean()
+
+
+def test_what_lies_beyond_the_scale_has_its_ends() -> None:
+    assert np.array_equal(heat(np.array([-3.0, 7.0])), heat(np.array([0.0, 1.0])))
+    assert heat(np.zeros((2, 3))).shape == (2, 3, 3)
+
+
+def test_marks_are_dark_enough_for_white_paper() -> None:
+    """3 to 1, as WCAG asks of graphics; text at a mean is large and bold, and has the same bound."""
+    for colour in CATEGORIES:
+        level = lightness(np.array([int(colour[at : at + 2], 16) for at in (1, 3, 5)]))
+        luminance = ((level + 16) / 116) ** 3
+        assert 1.05 / (luminance + 0.05) > 3, colour
