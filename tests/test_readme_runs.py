@@ -56,6 +56,11 @@ def place(tmp_path: Path, draw: Callable[..., Path], monkeypatch: pytest.MonkeyP
 
     for seed, name in enumerate(("hand_l", "hand_r", "face")):
         draw(tmp_path / "crops" / name, 24, seed=seed)
+    for side, signers in (("train", (1, 2, 3)), ("val", (4, 5))):
+        for seed, label in enumerate("AB", start=2 * len(side)):
+            draw(tmp_path / "labelled" / side / label, len(signers), seed=seed)
+            for signer, image in zip(signers, sorted((tmp_path / "labelled" / side / label).iterdir()), strict=True):
+                image.rename(image.with_name(f"signer{signer}-{image.name}"))
     (tmp_path / "hands.toml").write_text(blocks("toml")[0], encoding="utf-8")
     shape = {"patch_size": 8, "embed_dim": 64, "depth": 2, "num_heads": 1, "registers": 0, "layer_scale": 0.0}
     vit = VitSettings.model_validate({**shape, "mlp_ratio": 4.0, "layer_norm_eps": 1e-6, "weight_init": "xavier"})
@@ -77,7 +82,7 @@ def test_every_command_of_the_readme_runs_in_the_order_in_which_it_stands(place:
     known = commands()
     assert len(known) > 15
     assert {words[0] for words in known} >= {
-        "doctor", "pretrain", "inspect", "export", "config", "resume", "embed", "demo-data",
+        "doctor", "check", "pretrain", "inspect", "evaluate", "export", "config", "resume", "embed", "demo-data",
     }  # fmt: skip
     for words in known:
         run(smaller(words))
@@ -88,6 +93,8 @@ def test_every_command_of_the_readme_runs_in_the_order_in_which_it_stands(place:
         "hands.onnx",
         "face.toml",
         "features",
+        "check.html",
+        "report.html",
     )
     assert [name for name in made if not (place / name).exists()] == []
 
