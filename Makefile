@@ -33,8 +33,9 @@ demo: $(READY)
 	$(BIN)/sltdino demo-data hands demo/crops --count 2000 --seed 0
 	$(BIN)/sltdino pretrain hands --config examples/demo.toml --train-dir demo/crops/train --val-dir demo/crops/val \
 		--output-dir demo/run --export-backbone demo/backbone.pt --overwrite
-	$(BIN)/sltdino inspect demo/run
-	@echo "crops: demo/crops · run: demo/run · backbone for SLT: demo/backbone.pt · its settings: examples/demo.toml"
+	$(BIN)/sltdino inspect demo/run --html demo/report.html
+	@echo "crops: demo/crops · run: demo/run · look at demo/report.html in a browser"
+	@echo "backbone for SLT: demo/backbone.pt · the settings: examples/demo.toml"
 
 test: $(READY)
 	$(PYTEST)
