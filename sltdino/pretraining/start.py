@@ -35,6 +35,7 @@ from sltdino.errors import (
 )
 from sltdino.pretraining.initial import initial_network
 from sltdino.pretraining.progress import Reporter, Silent
+from sltdino.pretraining.sample import other_formats_text
 
 _IN_EVERY_CHECKPOINT = (
     "settings", "origins", "images", "progress", "steps_done", "student", "teacher", "objective", "optimizer",
@@ -94,8 +95,7 @@ def scan_images(settings: PretrainSettings, out: Path, reporter: Reporter) -> Im
     if images.excluded is not None:
         reporter.say(images.excluded.text)
     if images.other_formats:
-        counted = ", ".join(f"{count:,} {suffix or 'without suffix'}" for suffix, count in images.other_formats.items())
-        reporter.say(f"not read: {counted} (PNG, JPEG, BMP and TIFF are)")
+        reporter.say(f"not read: {other_formats_text(images.other_formats)}")
     return images
 
 

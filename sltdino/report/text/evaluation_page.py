@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from sltdino.core.settings_schema import printable
-from sltdino.report.text.page import WIDTH, rows, short
+from sltdino.report.text.page import WIDTH, counted, rows, short
 
 FEATURES = ("trained", "untrained", "raw pixels")
 _MOST_LABELS = 20
@@ -34,13 +34,13 @@ def _head(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     groups = record["groups"]
     for side in ("train", "val"):
         counts, folders = record[f"{side}_counts"], ", ".join(map(str, record[f"{side}_dirs"]))
-        of_groups = "" if groups is None else f" of {_number(groups[side], 'group')}"
-        labels = _number(sum(count > 0 for count in counts), "label")
-        yield side, f"{_number(sum(counts), 'image')} of {labels}{of_groups}: {folders}"
+        of_groups = "" if groups is None else f" of {counted(groups[side], 'group')}"
+        labels = counted(sum(count > 0 for count in counts), "label")
+        yield side, f"{counted(sum(counts), 'image')} of {labels}{of_groups}: {folders}"
     if groups is not None:
         dropped = "no training image is of a group that val has"
         if groups["dropped"]:
-            dropped = f"{_number(groups['dropped'], 'training image')} left out, whose groups val has"
+            dropped = f"{counted(groups['dropped'], 'training image')} left out, whose groups val has"
         yield "groups", f"by {groups['regex']}; {dropped}"
     yield "untrained", record["untrained"]
     yield "protocol", record["protocol"]
@@ -96,21 +96,17 @@ def _foot(record: Mapping[str, Any], kept: Sequence[Path]) -> Iterator[tuple[str
     for note in record["notes"]:
         yield "note", note
     if record["bad_images"]:
-        yield "unreadable", f"{_number(len(record['bad_images']), 'image')}, left out"
+        yield "unreadable", f"{counted(len(record['bad_images']), 'image')}, left out"
     for path in kept:
         yield "kept in", str(path)
 
 
 def _title(row: Mapping[str, Any]) -> str:
     if row["method"] == "few-shot":
-        return f"{_number(row['shots'], 'shot')} a class"
+        return f"{counted(row['shots'], 'shot')} a class"
     return f"{row['k']}-NN" if row["method"] == "knn" else "linear probe"
 
 
 def _with_interval(value: float, ends: Sequence[float], sign: str = "") -> str:
     shown, low, high = (round(100 * number, 1) + 0.0 for number in (value, *ends))  # + 0.0: never -0.0
     return f"{shown:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]"
-
-
-def _number(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
