@@ -13,6 +13,7 @@ from torch import Tensor
 from sltdino.core.rng import generator
 from sltdino.data.decode import BadImage
 from sltdino.data.frame_names import frame_name
+from sltdino.data.groups import group_name
 from sltdino.data.image_folder import ImageFolder
 from sltdino.errors import CheckpointError, DataError
 from sltdino.evaluation.features import Pixels
@@ -102,8 +103,8 @@ def groups_of(paths: Sequence[Path], roots: Sequence[Path], *, pattern: re.Patte
     """
     names = [_below(path, roots) for path in paths]
     rules = {
-        "group": [_matched(pattern, path.name) for path in paths] if pattern else [],
-        "signer": [_matched(_SIGNER, name) for name in names],
+        "group": [group_name(path.name, pattern) for path in paths] if pattern else [],
+        "signer": [group_name(name, _SIGNER) for name in names],
         "clip": [_clip(name) for name in names],
     }
     for rule, groups in rules.items():
@@ -122,8 +123,3 @@ def _clip(name: str) -> str:
     folder, file = os.path.split(name)
     clip = frame_name(file).clip
     return os.path.join(folder, clip) if clip else ""
-
-
-def _matched(pattern: re.Pattern[str], name: str) -> str:
-    found = pattern.search(name)
-    return "" if found is None else found[1] or ""
