@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from sltdino.core import json_tail
-from sltdino.core.json_files import record_of, skim
+from sltdino.core.json_lines import record_of, skim
 from sltdino.core.json_tail import LinesTail
 
 
