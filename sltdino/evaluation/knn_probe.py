@@ -1,6 +1,6 @@
 """The weighted k-NN that follows a run: how good the backbone's features are on labelled folders."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 from sltdino.core.rng import generator
-from sltdino.data.decode import BadImage
 from sltdino.data.image_folder import ImageFolder
 from sltdino.errors import DataError, SettingsError
-from sltdino.evaluation.features import Pixels, raw_pixels
+from sltdino.evaluation.features import Pixels, raw_pixels, readable_batches
 from sltdino.evaluation.knn import knn_accuracy, leave_one_out_accuracy
 from sltdino.models.vit import VisionTransformer
 
 MAX_BANK, MAX_QUERIES = 10_000, 5_000
 """Labelled images a probe looks at, at most; a fixed random sample of larger sets."""
+_BATCH = 128  # images that go through the network together
 
 
 class Labelled(NamedTuple):
@@ -92,24 +92,12 @@ class KnnProbe:
     def _features(self, data: Labelled, embed: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
         features, kept = [], []
         with torch.no_grad():
-            for images, rows in self._batches(data):
+            for rows, images in readable_batches(data.paths, self.pixels, size=_BATCH, on_bad=self.on_bad):
                 features.append(embed(images))
                 kept += rows
         if len(kept) < 2:
             raise DataError(f"{len(kept)} of {len(data.paths)} labelled images can be read; look at {data.paths[0]}")
         return torch.cat(features), data.labels_M[kept]
-
-    def _batches(self, data: Labelled, size: int = 128) -> Iterator[tuple[Tensor, list[int]]]:
-        images, rows = [], []
-        for row, path in enumerate(data.paths):
-            try:
-                images.append(self.pixels.load(path))
-                rows.append(row)
-            except BadImage as bad:
-                self.on_bad(path, str(bad))
-            if len(rows) == size or (rows and row == len(data.paths) - 1):
-                yield torch.stack(images), rows
-                images, rows = [], []
 
 
 def _sample(images: ImageFolder, labels: list[str], limit: int) -> Labelled:
