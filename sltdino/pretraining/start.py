@@ -238,9 +238,7 @@ def with_changes(stored: PretrainSettings, changes: Sequence[Change]) -> Pretrai
     return PretrainSettings.model_validate(values)
 
 
-def planned_settings(
-    settings: PretrainSettings, *, origins: Mapping[str, str] | None = None, reporter: Reporter | None = None
-) -> LoadedSettings:
+def planned_settings(settings: PretrainSettings, *, origins: Mapping[str, str] | None = None) -> LoadedSettings:
     """The settings that a run would go by: every `auto` settled, or those of the run that it would go on with.
 
     Nothing is written.
@@ -250,7 +248,7 @@ def planned_settings(
     """
     given = dict(origins or {})
     checkpoint = asked_for(settings)
-    images = scan_images(settings, output_dir(settings), reporter or Silent())
+    images = scan_images(settings, output_dir(settings), Silent())
     if checkpoint is not None:
         goes_on = continuation(checkpoint, settings, images, allow_change=(), world_size=1)
         return LoadedSettings(goes_on.settings, {**checkpoint.state["origins"], **given})

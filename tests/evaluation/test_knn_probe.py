@@ -123,7 +123,7 @@ def test_an_unreadable_image_is_left_out_and_reported(make: Any, network: Vision
 
 
 @pytest.mark.parametrize("train", ["train", "flat"])
-def test_a_folder_without_readable_images_is_a_data_error(make: Any, tmp_path: Path, train: str) -> None:
+def test_a_folder_without_readable_images_is_a_data_error(make: Any, train: str) -> None:
     probe = make(train)
     for path in probe.queries.paths:
         path.write_bytes(b"broken")
