@@ -25,7 +25,7 @@ if importlib.util.find_spec("sltdino") is None:  # not installed: take the check
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sltdino.core import artifacts, files, json_files, run_files
-from sltdino.core.json_files import JsonLines
+from sltdino.core.json_lines import JsonLines
 from sltdino.core.settings_base import known
 from sltdino.core.settings_errors import shown
 from sltdino.core.settings_files import load_settings

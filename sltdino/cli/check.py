@@ -9,7 +9,7 @@ import typer
 
 from sltdino.cli.progress_line import ProgressLine
 from sltdino.cli.results import print_json
-from sltdino.core.machine import MOST_WORKERS, usable_cores
+from sltdino.core.machine import workers_or_default
 
 NOT_CLEAN = 65
 """Exit code of --strict, as of any data that cannot be used as it is."""
@@ -65,10 +65,9 @@ def check(
     from sltdino.report.check import CheckOptions, check_data
     from sltdino.report.text.check_page import check_text
 
-    workers = min(MOST_WORKERS, usable_cores()) if num_workers is None else num_workers
     options = CheckOptions(
         val_dir=val_dir, group_regex=group_regex, drop=tuple(drop or ()), keep=tuple(keep or ()),
-        exclude_list=exclude_list, html=html, overwrite=overwrite, num_workers=workers,
+        exclude_list=exclude_list, html=html, overwrite=overwrite, num_workers=workers_or_default(num_workers),
     )  # fmt: skip
     with contextlib.closing(_Progress()) as progress:
         report = check_data(folders, options=options, on_progress=progress)

@@ -8,39 +8,25 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from sltdino.cli import completion
+from sltdino.cli.backbone_options import Backbone, BatchSize, Device, ImageSize, NumThreads, Tokens, Which
 from sltdino.cli.progress_line import ProgressLine
 from sltdino.cli.results import print_json
-from sltdino.core.machine import MOST_WORKERS, usable_cores
+from sltdino.core.machine import workers_or_default
 from sltdino.core.settings_schema import printable
 from sltdino.errors import SettingsError
 
 if TYPE_CHECKING:
     from sltdino.evaluation.embed import EmbedReport
 
-_Backbone = Annotated[
-    Path,
-    typer.Argument(
-        metavar="BACKBONE",
-        help="Run folder, checkpoint or file of weights.",
-        autocompletion=completion.runs_and_weights,
-    ),
-]
-
 
 def embed(
-    backbone: _Backbone,
+    backbone: Backbone,
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Folders of crops, searched, and images.")],
     out: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="DIR", help="Folder to write. [required]")
     ] = None,
-    which: Annotated[
-        Literal["last", "best"], typer.Option(metavar="last|best", help="Checkpoint of a run folder. [default: last]")
-    ] = "last",
-    tokens: Annotated[
-        Literal["cls", "mean", "both"],
-        typer.Option(metavar="cls|mean|both", help="CLS token, mean of the patch tokens, or both. [default: cls]"),
-    ] = "cls",
+    which: Which = "last",
+    tokens: Tokens = "cls",
     dtype: Annotated[
         Literal["float32", "float16"], typer.Option(metavar="float32|float16", help="As stored. [default: float32]")
     ] = "float32",
@@ -48,16 +34,10 @@ def embed(
         Literal["npz", "safetensors"],
         typer.Option("--format", metavar="npz|safetensors", help="Of the file of each clip. [default: npz]"),
     ] = "npz",
-    image_size: Annotated[
-        int | None, typer.Option(metavar="INT", min=1, help="Side that crops are resized to. [default: the backbone's]")
-    ] = None,
-    batch_size: Annotated[
-        int, typer.Option(metavar="INT", min=1, help="Images at once, of any clips. [default: 64]", show_default=False)
-    ] = 64,
-    num_workers: Annotated[
-        int | None, typer.Option(metavar="INT", min=0, help="Threads that decode. [default: a core each, at most 8]")
-    ] = None,
-    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, ... [default: auto]")] = "auto",
+    image_size: ImageSize = None,
+    batch_size: BatchSize = 64,
+    num_workers: NumThreads = None,
+    device: Device = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the features that DIR holds.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
@@ -78,10 +58,9 @@ def embed(
     from sltdino.evaluation.embed import embed as embed_clips
     from sltdino.exporting.backbone import load_trained_backbone
 
-    threads = min(MOST_WORKERS, usable_cores()) if num_workers is None else num_workers
     options = EmbedOptions(
         tokens=tokens, dtype=dtype, format=target, image_size=image_size,
-        batch_size=batch_size, num_workers=threads, device=device,
+        batch_size=batch_size, num_workers=workers_or_default(num_workers), device=device,
     )  # fmt: skip
     source, origin = load_trained_backbone(backbone, which=which), {"source": str(backbone.absolute())}
     with contextlib.closing(ProgressLine()) as progress:

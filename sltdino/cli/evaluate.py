@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from sltdino.cli import completion
+from sltdino.cli.backbone_options import Backbone, BatchSize, Device, ImageSize, NumThreads, Tokens, Which
 from sltdino.cli.progress_line import ProgressLine
 from sltdino.cli.results import print_json
-from sltdino.core.machine import MOST_WORKERS, usable_cores
+from sltdino.core.machine import workers_or_default
 from sltdino.core.missing import not_there
 from sltdino.core.settings_schema import printable
 from sltdino.errors import MissingInputError
@@ -19,15 +19,7 @@ _SHOWN_BAD = 20
 
 
 def evaluate(
-    backbone: Annotated[
-        Path,
-        typer.Argument(
-            metavar="BACKBONE",
-            help="Run folder, checkpoint or file of weights.",
-            autocompletion=completion.runs_and_weights,
-            readable=False,
-        ),
-    ],
+    backbone: Backbone,
     train_dirs: Annotated[
         list[Path] | None,
         typer.Option(
@@ -38,9 +30,7 @@ def evaluate(
         list[Path] | None,
         typer.Option("--val-dir", metavar="DIR", help="Those to be judged on; repeatable. [default: the run's]"),
     ] = None,
-    which: Annotated[
-        Literal["last", "best"], typer.Option(metavar="last|best", help="Checkpoint of a run folder. [default: last]")
-    ] = "last",
+    which: Which = "last",
     k: Annotated[
         list[int] | None, typer.Option("--k", metavar="INT", min=1, help="Neighbours; repeatable. [default: 20]")
     ] = None,
@@ -58,20 +48,11 @@ def evaluate(
         Literal["torch", "sklearn"],
         typer.Option(metavar="torch|sklearn", help="Of the linear probe. [default: torch]"),
     ] = "torch",
-    tokens: Annotated[
-        Literal["cls", "mean", "both"],
-        typer.Option(metavar="cls|mean|both", help="CLS token, mean of the patch tokens, or both. [default: cls]"),
-    ] = "cls",
-    image_size: Annotated[
-        int | None, typer.Option(metavar="INT", min=1, help="Side that crops are resized to. [default: the backbone's]")
-    ] = None,
-    batch_size: Annotated[
-        int, typer.Option(metavar="INT", min=1, help="Images at once. [default: 64]", show_default=False)
-    ] = 64,
-    num_workers: Annotated[
-        int | None, typer.Option(metavar="INT", min=0, help="Threads that decode. [default: a core each, at most 8]")
-    ] = None,
-    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, ... [default: auto]")] = "auto",
+    tokens: Tokens = "cls",
+    image_size: ImageSize = None,
+    batch_size: BatchSize = 64,
+    num_workers: NumThreads = None,
+    device: Device = "auto",
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", readable=False, help="JSON file that gets the results too."),
@@ -97,11 +78,10 @@ def evaluate(
     from sltdino.evaluation.evaluate import DEFAULTS, EvaluateOptions
     from sltdino.pretraining.evaluate import evaluate as evaluate_source
 
-    threads = min(MOST_WORKERS, usable_cores()) if num_workers is None else num_workers
     options = EvaluateOptions(
         k=_each_once(k) or DEFAULTS.k, temp=temp, shots=_each_once(shots) or DEFAULTS.shots, solver=solver,
-        group_regex=group_regex, tokens=tokens, image_size=image_size, batch_size=batch_size, num_workers=threads,
-        device=device,
+        group_regex=group_regex, tokens=tokens, image_size=image_size, batch_size=batch_size,
+        num_workers=workers_or_default(num_workers), device=device,
     )  # fmt: skip
     with contextlib.closing(ProgressLine()) as progress:
         report = evaluate_source(

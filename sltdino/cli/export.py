@@ -3,11 +3,12 @@
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sltdino.cli import completion
+from sltdino.cli.backbone_options import Which
 from sltdino.cli.results import print_json
 from sltdino.core.settings_schema import printable
 from sltdino.errors import SettingsError
@@ -43,9 +44,7 @@ def export(
         Path | None,
         typer.Option("--output", "-o", metavar="PATH", readable=False, help="File to write; for hf, a folder."),
     ] = None,
-    which: Annotated[
-        Literal["last", "best"], typer.Option(metavar="last|best", help="Checkpoint of a run folder. [default: last]")
-    ] = "last",
+    which: Which = "last",
     student: Annotated[bool, typer.Option("--student", help="The student's backbone, not the teacher's.")] = False,
     image_size: Annotated[
         int | None, typer.Option(metavar="INT", min=1, help="Store positions for this size. [default: the training's]")

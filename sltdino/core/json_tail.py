@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from sltdino.core import files
-from sltdino.core.json_files import LARGEST_LINE
+from sltdino.core.json_lines import LARGEST_LINE
 
 _REMEMBERED = 1024
 """Bytes of the last line read. A record has the millisecond it was written, so its end tells it from any other."""

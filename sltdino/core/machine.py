@@ -58,6 +58,11 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def workers_or_default(number: int | None) -> int:
+    """The number that was asked for; without one as many as this process may use cores, at most `MOST_WORKERS`."""
+    return min(MOST_WORKERS, usable_cores()) if number is None else number
+
+
 def memory() -> Facts:
     """Main memory, the control group's limit, and shared memory, through which loader workers hand over batches."""
     installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

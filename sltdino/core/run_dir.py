@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Literal
 
 from sltdino.core import artifacts, files, json_files, run_files, run_place
-from sltdino.core.json_files import JsonLines, JsonLinesReader
+from sltdino.core.json_lines import JsonLines, JsonLinesReader
 from sltdino.core.lock import FolderLock
 from sltdino.core.run_files import DEFAULT_NAMES, LoadedCheckpoint
 from sltdino.core.settings import CheckpointSettings

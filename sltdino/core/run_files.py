@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from sltdino.core import json_files
 from sltdino.core.evaluation_files import EVALUATIONS, evaluation_files
 from sltdino.core.evaluation_files import read_evaluations as read_evaluations
-from sltdino.core.json_files import JsonLinesReader
+from sltdino.core.json_lines import JsonLinesReader
 from sltdino.core.lock import is_held
 from sltdino.core.missing import not_there
 from sltdino.core.settings import CheckpointSettings, PretrainSettings

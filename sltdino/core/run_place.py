@@ -8,7 +8,7 @@ from typing import Any
 
 from sltdino.core import files
 from sltdino.core.evaluation_files import EVALUATIONS
-from sltdino.core.json_files import JsonLinesReader
+from sltdino.core.json_lines import JsonLinesReader
 from sltdino.core.run_files import (
     ARTIFACTS,
     BAD_IMAGES,

@@ -27,19 +27,24 @@ def group_pattern(regex: str) -> re.Pattern[str]:
     return pattern
 
 
+def group_name(file_name: str, pattern: re.Pattern[str]) -> str:
+    """What the capture group holds of the first match in a file's name; empty where nothing matches."""
+    found = pattern.search(file_name)
+    return "" if found is None else found[1] or ""
+
+
 def group_names(paths: Sequence[Path], pattern: re.Pattern[str]) -> list[str]:
-    """The group of every image: what the capture group holds of the first match in its file name.
+    """The `group_name` of every image.
 
     Raises:
         DataError: a name does not match; says how many, and which.
     """
-    found = [pattern.search(path.name) for path in paths]
-    names = [match[1] if match else None for match in found]
-    unmatched = [path.name for path, name in zip(paths, names, strict=True) if name is None]
+    names = [group_name(path.name, pattern) for path in paths]
+    unmatched = [path.name for path, name in zip(paths, names, strict=True) if not name]
     if unmatched:
         examples = ", ".join(map(repr, unmatched[:_EXAMPLES]))
         raise DataError(
             f"--group-regex: {pattern.pattern!r} does not match the names of {len(unmatched):,} of {len(paths):,} "
             f"images, such as {examples}; the pattern is searched in the file name"
         )
-    return [name for name in names if name is not None]
+    return names

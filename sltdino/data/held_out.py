@@ -27,11 +27,8 @@ class SharedImages(NamedTuple):
     """The first few of them, each with the first training image that is the same."""
 
 
-def refuse_shared_images(train: ImageFolder, val: ImageFolder, *, option: str = "--val-dir") -> None:
+def refuse_shared_images(train: ImageFolder, val: ImageFolder) -> None:
     """Refuse validation images that are training images too.
-
-    Args:
-        option: the flag that named the validation images.
 
     Raises:
         SettingsError: how many there are, which come first, and what to do.
@@ -47,7 +44,7 @@ def refuse_shared_images(train: ImageFolder, val: ImageFolder, *, option: str = 
         else ("training images too", "name training folders that do not hold the validation images")
     )
     counted = f"{shared.number:,} of {len(val):,} validation images are {what}"
-    raise SettingsError(f"{option}: {counted}: {'; '.join(pairs)}{more}; {way_on}")
+    raise SettingsError(f"--val-dir: {counted}: {'; '.join(pairs)}{more}; {way_on}")
 
 
 def shared_images(train: ImageFolder, val: ImageFolder) -> SharedImages:

@@ -74,7 +74,7 @@ class ImageFolder:
         return self._folders[self._folder_of[index]], self._names[start : int(self._name_ends[index])]
 
 
-def scan(roots: Sequence[Path], *, exclude: Path | None = None, exclusions: Exclusions | None = None) -> ImageFolder:
+def scan(roots: Sequence[Path], *, exclusions: Exclusions | None = None) -> ImageFolder:
     """List the images in files and folders (recursively), a folder's own files first, names in natural order.
 
     Hidden files and folders (a leading dot: thumbnails, `._` twins of macOS) are skipped and counted. Links are
@@ -82,14 +82,13 @@ def scan(roots: Sequence[Path], *, exclude: Path | None = None, exclusions: Excl
 
     Args:
         roots: image files and folders, in the order their images get.
-        exclude: a folder not to enter, such as the run's own.
         exclusions: a list of images to leave out.
 
     Raises:
         MissingInputError: a root does not exist or cannot be read.
         DataError: there are no images; the list of exclusions is one for other folders, or names all images.
     """
-    scanner = Scanner(None if exclude is None else os.path.realpath(os.fsencode(exclude)))
+    scanner = Scanner()
     places = [os.path.abspath(os.fsencode(root)) for root in roots]
     for place in places:
         scanner.add_root(place)

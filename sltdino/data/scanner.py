@@ -39,8 +39,7 @@ def natural_key(name: bytes) -> tuple[list[bytes | int], bytes]:
 class Scanner:
     """What a scan has seen so far."""
 
-    def __init__(self, exclude: bytes | None) -> None:
-        self.exclude = exclude
+    def __init__(self) -> None:
         self.folders: list[Folder] = []
         self.real_folders: list[bytes] = []
         self.names, self.name_ends = bytearray(), array("q")
@@ -77,9 +76,7 @@ class Scanner:
         while pending:
             path, name, label = pending.pop()
             real = os.path.realpath(path)
-            if real == self.exclude:
-                self._skip("the output folder", path)
-            elif real in self.entered:
+            if real in self.entered:
                 self._skip("folders met a second time", path)
             else:
                 self.entered.add(real)

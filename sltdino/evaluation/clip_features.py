@@ -2,18 +2,18 @@
 
 import functools
 import itertools
-from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sltdino.core.ahead import ahead
 from sltdino.data.checking.quality import CONSTANT_SPREAD
 from sltdino.data.decode import BadImage, decode_loudly, quiet
 from sltdino.data.image_folder import ImageFolder
@@ -21,9 +21,6 @@ from sltdino.errors import CheckpointError, ResourceError
 from sltdino.evaluation.clips import Clip
 from sltdino.evaluation.features import Pixels
 from sltdino.models.vit import Features, VisionTransformer
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 TOKENS = {"cls": ("cls",), "mean": ("mean",), "both": ("cls", "mean")}
 """The arrays that each choice gives: the CLS token, the mean of the patch tokens."""
@@ -155,20 +152,6 @@ def clip_features(
                 yield Step(done, tuple(_fill(network, chunk, TOKENS[tokens], dtype)))
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def ahead(pool: ThreadPoolExecutor | None, do: Callable[[T], R], items: Iterator[T], *, most: int) -> Iterator[R]:
-    """`map` in the threads of a pool, in order, at most `most` results ahead; without a pool, each in its turn."""
-    if pool is None:
-        yield from map(do, items)
-        return
-    waiting: deque[Future[R]] = deque()
-    for item in items:
-        waiting.append(pool.submit(do, item))
-        if len(waiting) > most:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
 
 
 def _load(frame: _Frame, pixels: Pixels) -> _Loaded:

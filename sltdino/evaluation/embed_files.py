@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sltdino.core import files, json_files
-from sltdino.core.json_files import JsonLines, JsonLinesReader, text
+from sltdino.core.json_files import text
+from sltdino.core.json_lines import JsonLines, JsonLinesReader
 from sltdino.core.lock import FolderLock
 from sltdino.core.run_files import LOCK, PARAMS
 from sltdino.errors import ChangeRefusedError, RunFolderError, RunInUseError, SettingsError

@@ -1,6 +1,6 @@
-"""Frozen features of labelled folders, and the k-NN probe that follows a run."""
+"""How an image becomes a network's input, and the features that its pixels alone are."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,23 +10,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sltdino.core.rng import generator
 from sltdino.data.decode import BadImage, decode
-from sltdino.data.image_folder import ImageFolder
-from sltdino.errors import DataError, SettingsError
-from sltdino.evaluation.knn import knn_accuracy, leave_one_out_accuracy
-from sltdino.models.vit import VisionTransformer
 
-MAX_BANK, MAX_QUERIES = 10_000, 5_000
-"""Labelled images a probe looks at, at most; a fixed random sample of larger sets."""
 _PIXEL_SIDE = 32  # of the raw-pixel baseline: at 224 px, the largest bank would take 6 GB
-
-
-class Labelled(NamedTuple):
-    """Images with known labels."""
-
-    paths: tuple[Path, ...]
-    labels_M: Tensor
 
 
 class Pixels(NamedTuple):
@@ -57,96 +43,23 @@ def raw_pixels(images: Tensor) -> Tensor:
     return F.adaptive_avg_pool2d(images, min(images.shape[-1], _PIXEL_SIDE)).flatten(1)
 
 
-class KnnProbe:
-    """Weighted k-NN accuracy of a backbone on held-out images, always the same ones.
-
-    The neighbours come from the training folders where these have the validation labels as sub-folders. Where they have
-    none, every validation image is judged by the others (leave one out).
+def readable_batches(
+    paths: Sequence[Path], pixels: Pixels, *, size: int, on_bad: Callable[[Path, str], None]
+) -> Iterator[tuple[list[int], Tensor]]:
+    """The images that can be read, `[B, 3, S, S]` with their places in `paths`, at most `size` at once.
 
     Args:
-        on_bad: called with the path and reason of an image that cannot be read, at every evaluation that leaves it out.
+        on_bad: called with the path and reason of an image that cannot be read.
     """
-
-    def __init__(
-        self,
-        train: ImageFolder,
-        val: ImageFolder,
-        pixels: Pixels,
-        *,
-        k: int,
-        temp: float,
-        on_bad: Callable[[Path, str], None],
-    ) -> None:
-        labels = sorted(set(val.labels) - {""})
-        if len(labels) < 2:
-            raise SettingsError(
-                f"--val-dir: needs a sub-folder for each of at least two labels (found {', '.join(labels) or 'none'})"
-            )
-        self.pixels, self.k, self.temp, self.on_bad = pixels, k, temp, on_bad
-        self.bank = _sample(train, labels, MAX_BANK)
-        self.queries = _sample(val, labels, MAX_QUERIES)
-        self.leave_one_out = len(set(self.bank.labels_M.tolist())) < 2
-
-    @property
-    def protocol(self) -> str:
-        """In words, for the record."""
-        source = "the other validation images" if self.leave_one_out else f"{len(self.bank.paths)} training images"
-        return f"weighted {self.k}-NN, {len(self.queries.paths)} validation images against {source}"
-
-    def accuracy(self, backbone: VisionTransformer, device: str) -> float:
-        """Accuracy 0..1 of the backbone's CLS features.
-
-        Raises:
-            DataError: hardly any of the images can be read.
-        """
-        return self._accuracy(lambda images: backbone(images.to(device)).cpu(), backbone)
-
-    def pixel_accuracy(self) -> float:
-        """The baseline: the same vote on raw pixels."""
-        return self._accuracy(raw_pixels, None)
-
-    def _accuracy(self, embed: Callable[[Tensor], Tensor], network: torch.nn.Module | None) -> float:
-        was_training = network is not None and network.training
-        if network is not None:
-            network.eval()
-        queries, labels = self._features(self.queries, embed)
-        if self.leave_one_out:
-            result = leave_one_out_accuracy(queries, labels, k=self.k, temp=self.temp)
-        else:
-            bank, bank_labels = self._features(self.bank, embed)
-            result = knn_accuracy(bank, bank_labels, queries, labels, k=self.k, temp=self.temp)
-        if network is not None:
-            network.train(was_training)
-        return result
-
-    def _features(self, data: Labelled, embed: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-        features, kept = [], []
-        with torch.no_grad():
-            for images, rows in self._batches(data):
-                features.append(embed(images))
-                kept += rows
-        if len(kept) < 2:
-            raise DataError(f"{len(kept)} of {len(data.paths)} labelled images can be read; look at {data.paths[0]}")
-        return torch.cat(features), data.labels_M[kept]
-
-    def _batches(self, data: Labelled, size: int = 128) -> Iterator[tuple[Tensor, list[int]]]:
-        images, rows = [], []
-        for row, path in enumerate(data.paths):
-            try:
-                images.append(self.pixels.load(path))
-                rows.append(row)
-            except BadImage as bad:
-                self.on_bad(path, str(bad))
-            if len(rows) == size or (rows and row == len(data.paths) - 1):
-                yield torch.stack(images), rows
-                images, rows = [], []
-
-
-def _sample(images: ImageFolder, labels: list[str], limit: int) -> Labelled:
-    numbers = {label: number for number, label in enumerate(labels)}
-    found = [i for i in range(len(images)) if images.label(i) in numbers]
-    if len(found) > limit:
-        # the same sample in every run over these images, whatever the run's seed
-        found = sorted(generator(0, "probe").choice(np.array(found), limit, replace=False).tolist())
-    numbered = torch.tensor([numbers[images.label(i)] for i in found], dtype=torch.long)
-    return Labelled(tuple(images.path(i) for i in found), numbered)
+    rows, images = list[int](), list[Tensor]()
+    for row, path in enumerate(paths):
+        try:
+            images.append(pixels.load(path))
+            rows.append(row)
+        except BadImage as bad:
+            on_bad(path, bad.reason)
+        if len(rows) == size:
+            yield rows, torch.stack(images)
+            rows, images = [], []
+    if rows:
+        yield rows, torch.stack(images)

@@ -8,9 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sltdino.core.ahead import ahead
 from sltdino.data.decode import BadImage, decode_loudly, quiet
 from sltdino.errors import DataError
-from sltdino.evaluation.clip_features import TOKENS, ahead, token_features
+from sltdino.evaluation.clip_features import TOKENS, token_features
 from sltdino.evaluation.features import Pixels, raw_pixels
 from sltdino.models.vit import VisionTransformer
 

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from sltdino.core.rng import generator
-from sltdino.data.decode import BadImage
 from sltdino.data.frame_names import frame_name
+from sltdino.data.groups import group_name
 from sltdino.data.image_folder import ImageFolder
 from sltdino.errors import CheckpointError, DataError
-from sltdino.evaluation.features import Pixels
+from sltdino.evaluation.features import Pixels, readable_batches
 from sltdino.models.vit import VisionTransformer
 
 _CANDIDATES = 20_000  # of a large data set, so that its names need not all be looked at
@@ -65,11 +65,10 @@ def read_sample(network: VisionTransformer, images: ImageFolder, indices: Sequen
         DataError: none of them can be read. CheckpointError: the network gives no numbers.
     """
     kept, features = list[int](), list[Tensor]()
-    for start in range(0, len(indices), _BATCH):
-        loaded = {index: image for index in indices[start : start + _BATCH] for image in _loaded(images, index, pixels)}
-        kept += loaded
-        if loaded:
-            features.append(network(torch.stack(list(loaded.values()))))
+    paths = [images.path(index) for index in indices]
+    for rows, inputs in readable_batches(paths, pixels, size=_BATCH, on_bad=lambda path, reason: None):  # counted below
+        kept += [indices[row] for row in rows]
+        features.append(network(inputs))
     if not kept:
         raise DataError(f"none of {len(indices)} images can be read, for one {images.path(indices[0])}")
     features_MD = torch.cat(features)
@@ -83,14 +82,6 @@ def read_sample(network: VisionTransformer, images: ImageFolder, indices: Sequen
     )
 
 
-def _loaded(images: ImageFolder, index: int, pixels: Pixels) -> list[Tensor]:
-    """The image, or none where it cannot be read; the caller counts."""
-    try:
-        return [pixels.load(images.path(index))]
-    except BadImage:
-        return []
-
-
 def groups_of(paths: Sequence[Path], roots: Sequence[Path], *, pattern: re.Pattern[str] | None = None) -> ImageGroups:
     """What the names say about who is seen: by `pattern`, else by a signer's number, else by clip.
 
@@ -102,8 +93,8 @@ def groups_of(paths: Sequence[Path], roots: Sequence[Path], *, pattern: re.Patte
     """
     names = [_below(path, roots) for path in paths]
     rules = {
-        "group": [_matched(pattern, path.name) for path in paths] if pattern else [],
-        "signer": [_matched(_SIGNER, name) for name in names],
+        "group": [group_name(path.name, pattern) for path in paths] if pattern else [],
+        "signer": [group_name(name, _SIGNER) for name in names],
         "clip": [_clip(name) for name in names],
     }
     for rule, groups in rules.items():
@@ -122,8 +113,3 @@ def _clip(name: str) -> str:
     folder, file = os.path.split(name)
     clip = frame_name(file).clip
     return os.path.join(folder, clip) if clip else ""
-
-
-def _matched(pattern: re.Pattern[str], name: str) -> str:
-    found = pattern.search(name)
-    return "" if found is None else found[1] or ""

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from sltdino.core import files, json_files
+from sltdino.core.folders import new_folder
 from sltdino.errors import SltDinoError
 from sltdino.exporting.backbone import TrainedBackbone
 from sltdino.exporting.output_names import FOLDER_SIDECAR, FOLDER_WEIGHTS, sidecar_of
@@ -113,7 +114,7 @@ def write_folder(
     check: Callable[[Path], Proof],
 ) -> ExportReport:
     """`write_file` for a folder: complete and proven under a temporary name before it takes its own."""
-    with files.new_folder(out) as folder:
+    with new_folder(out) as folder:
         save(folder)
         proof = _proven(check, folder, recipe.format)
         size = sum(file.stat().st_size for file in folder.iterdir())

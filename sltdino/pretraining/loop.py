@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from sltdino.core.environment import environment
-from sltdino.core.machine import MOST_WORKERS, usable_cores
+from sltdino.core.machine import workers_or_default
 from sltdino.core.run_dir import RunDir
 from sltdino.core.run_files import read_bad_images
 from sltdino.core.settings import PretrainSettings
@@ -206,6 +206,5 @@ def to_device(loaded: LoadedBatch, device: str) -> list[Batch]:
 
 def num_workers(settings: PretrainSettings) -> int:
     """Loader processes: as asked, or as many as this process may use cores, at most 8."""
-    if settings.dataset.num_workers != "auto":
-        return settings.dataset.num_workers
-    return min(MOST_WORKERS, usable_cores())
+    asked = settings.dataset.num_workers
+    return workers_or_default(None if asked == "auto" else asked)

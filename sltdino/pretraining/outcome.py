@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_base import known
 from sltdino.pretraining.initial import start_name
-from sltdino.pretraining.progress import duration
+from sltdino.report.text.page import duration
 from sltdino.training.health import Finding
 from sltdino.training.observation import Health
 

@@ -10,7 +10,8 @@ from sltdino.pretraining.advice import load_text
 from sltdino.pretraining.estimates import OutputFile
 from sltdino.pretraining.measured import Load, Speed
 from sltdino.pretraining.preview_facts import DryRun, Forecast, Images, Machine, Start
-from sltdino.pretraining.sample import Sample
+from sltdino.pretraining.sample import Sample, other_formats_text
+from sltdino.report.text.page import counted, duration
 
 _WIDTH, _COLUMN = 80, 12
 _GLUE = "\0"  # a blank at which no line ends
@@ -80,7 +81,7 @@ def _start(start: Start, out: Path) -> Iterator[str]:
 def _machine(machine: Machine) -> str:
     device = machine.device or "unknown device (see the errors)"
     return (
-        f"{device}, {_count(machine.threads, 'thread')}, {_count(machine.workers, 'loader worker')}, "
+        f"{device}, {counted(machine.threads, 'thread')}, {counted(machine.workers, 'loader worker')}, "
         f"{machine.precision}; "
         f"{_size(machine.free_memory)} of memory and {_size(machine.free_disk)} of disk are free"
     )
@@ -97,9 +98,8 @@ def _images(images: Images, sample: Sample) -> Iterator[str]:
         yield f"cannot be read: {sample.num_bad} of {sample.tried} ({reasons}), such as {sample.bad_files[0].path}"
     others = sum(images.other_formats.values())
     if others:
-        counted = ", ".join(f"{count:,} {suffix or 'without suffix'}" for suffix, count in images.other_formats.items())
         share = others / (others + images.number)
-        yield f"not read, {share:.1%} of the files: {counted} (PNG, JPEG, BMP and TIFF are)"
+        yield f"not read, {share:.1%} of the files: {other_formats_text(images.other_formats)}"
     if images.left_out:
         yield images.left_out
     yield from images.warnings
@@ -112,8 +112,8 @@ def _forecast(result: DryRun, forecast: Forecast) -> list[str]:
     return [
         *_rows(
             "length",
-            f"{_count(settings.epochs, 'epoch')} of {_count(steps.steps_per_epoch, 'step')} of "
-            f"{_count(steps.images_per_step, 'image')}: {_count(steps.total_steps, 'step')}",
+            f"{counted(settings.epochs, 'epoch')} of {counted(steps.steps_per_epoch, 'step')} of "
+            f"{counted(steps.images_per_step, 'image')}: {counted(steps.total_steps, 'step')}",
             *_left_out(result, forecast),
             f"the teacher averages over {horizon:,.0f} steps at the start{share}",
         ),
@@ -154,10 +154,10 @@ def _speed(result: DryRun, forecast: Forecast) -> Iterator[str]:
     if speed is None:
         yield _unmeasured(result)
         return
-    timed = f"{_count(speed.steps, 'step')} of {_count(speed.images_per_step, 'image')}"
+    timed = f"{counted(speed.steps, 'step')} of {counted(speed.images_per_step, 'image')}"
     if speed.limited_by:
         yield f"{_rate(speed.together)} images/s, estimated from {timed}"
-        yield f"(a whole step of {_count(forecast.plan.images_per_step, 'image')} {_TOO_MUCH[speed.limited_by]})"
+        yield f"(a whole step of {counted(forecast.plan.images_per_step, 'image')} {_TOO_MUCH[speed.limited_by]})"
     else:
         yield f"{_rate(speed.together)} images/s, timed on {timed}"
     if result.machine.load.is_busy:
@@ -193,17 +193,17 @@ def _left_out(result: DryRun, forecast: Forecast) -> Iterator[str]:
     seen = (result.images.number if result.images is not None else 0) * result.settings.pseudo_epochs
     left_out = seen - steps.steps_per_epoch * steps.images_per_step
     if steps.steps_per_epoch and left_out > _MUCH * seen:
-        yield f"an epoch leaves out {left_out:,} of {_count(seen, 'image')}: the incomplete last batch"
+        yield f"an epoch leaves out {left_out:,} of {counted(seen, 'image')}: the incomplete last batch"
 
 
 def _time(result: DryRun, forecast: Forecast) -> str:
     if forecast.training_seconds is None or forecast.evaluation_seconds is None:
         return "not known"
-    whole = span(forecast.training_seconds + forecast.evaluation_seconds)
+    whole = duration(forecast.training_seconds + forecast.evaluation_seconds)
     about = _closeness(forecast.speed, result.machine.load)
     if not forecast.evaluation_seconds:
         return f"{about} {whole} to the end"
-    return f"{about} {whole} to the end, {span(forecast.evaluation_seconds)} of it for evaluation"
+    return f"{about} {whole} to the end, {duration(forecast.evaluation_seconds)} of it for evaluation"
 
 
 def _files(result: DryRun, forecast: Forecast) -> list[str]:
@@ -237,23 +237,8 @@ def _settled(result: DryRun) -> Iterator[str]:
             yield f"  {BY_KEY[key].flag:<30} {text:<12} this machine"
 
 
-def span(seconds: float) -> str:
-    """`42 s`, `3 min`, `2 h 5 min` or `3 d 4 h`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
-
-
 def _size(num_bytes: float) -> str:
     return f"{num_bytes / 1e9:.1f}{_GLUE}GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:,.0f}{_GLUE}MB"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
 def _rate(value: float) -> str:

@@ -7,7 +7,8 @@ from sltdino.core.settings_base import known
 from sltdino.data.held_out import refuse_shared_images
 from sltdino.data.image_folder import ImageFolder, scan
 from sltdino.errors import SettingsError
-from sltdino.evaluation.features import KnnProbe, Pixels
+from sltdino.evaluation.features import Pixels
+from sltdino.evaluation.knn_probe import KnnProbe
 from sltdino.evaluation.label_free_probe import LabelFreeProbe
 
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol, TextIO
 
 from sltdino.core.settings_schema import printable
 from sltdino.core.terminal import takes_a_bar
+from sltdino.report.text.page import duration
 
 PLAIN_LINE_SECONDS = 10.0
 
@@ -167,13 +168,3 @@ def describe(metrics: Mapping[str, Any]) -> str:
     if metrics["health"] != "healthy":
         parts.append(metrics["health"])
     return "  ".join(parts)
-
-
-def duration(seconds: float) -> str:
-    """`42 s`, `3:05 min` or `1:02:03 h`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60}:{whole % 60:02d} min"
-    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d} h"

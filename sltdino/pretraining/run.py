@@ -24,7 +24,7 @@ from sltdino.pretraining.initial import read_initial, say_adapted
 from sltdino.pretraining.loop import Loop
 from sltdino.pretraining.outcome import RunSummary, next_commands, outcome, summary_of
 from sltdino.pretraining.params import run_params
-from sltdino.pretraining.progress import Reporter, Silent, duration
+from sltdino.pretraining.progress import Reporter, Silent
 from sltdino.pretraining.session import COPIES, Session, build_session, checkpoint_bytes
 from sltdino.pretraining.start import (
     asked_for,
@@ -36,6 +36,7 @@ from sltdino.pretraining.start import (
     scan_images,
 )
 from sltdino.pretraining.tracking import open_trackers, trackers_closed
+from sltdino.report.text.page import duration
 
 
 def pretrain(

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -95,3 +95,9 @@ def too_many_bad(bad: Sequence[tuple[str, str]], *, num_images: int, allowed: fl
         f"{len(bad)} of {num_images:,} images cannot be read, more than --dataset-max-bad-fraction {allowed}: {named}; "
         f"{then}"
     )
+
+
+def other_formats_text(number_by_suffix: Mapping[str, int]) -> str:
+    """Files that are no images to us, in words: `3 txt, 1 without suffix (PNG, JPEG, BMP and TIFF are)`."""
+    numbers = ", ".join(f"{number:,} {suffix or 'without suffix'}" for suffix, number in number_by_suffix.items())
+    return f"{numbers} (PNG, JPEG, BMP and TIFF are)"

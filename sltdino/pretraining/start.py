@@ -35,6 +35,7 @@ from sltdino.errors import (
 )
 from sltdino.pretraining.initial import initial_network
 from sltdino.pretraining.progress import Reporter, Silent
+from sltdino.pretraining.sample import other_formats_text
 
 _IN_EVERY_CHECKPOINT = (
     "settings", "origins", "images", "progress", "steps_done", "student", "teacher", "objective", "optimizer",
@@ -94,8 +95,7 @@ def scan_images(settings: PretrainSettings, out: Path, reporter: Reporter) -> Im
     if images.excluded is not None:
         reporter.say(images.excluded.text)
     if images.other_formats:
-        counted = ", ".join(f"{count:,} {suffix or 'without suffix'}" for suffix, count in images.other_formats.items())
-        reporter.say(f"not read: {counted} (PNG, JPEG, BMP and TIFF are)")
+        reporter.say(f"not read: {other_formats_text(images.other_formats)}")
     return images
 
 
@@ -238,9 +238,7 @@ def with_changes(stored: PretrainSettings, changes: Sequence[Change]) -> Pretrai
     return PretrainSettings.model_validate(values)
 
 
-def planned_settings(
-    settings: PretrainSettings, *, origins: Mapping[str, str] | None = None, reporter: Reporter | None = None
-) -> LoadedSettings:
+def planned_settings(settings: PretrainSettings, *, origins: Mapping[str, str] | None = None) -> LoadedSettings:
     """The settings that a run would go by: every `auto` settled, or those of the run that it would go on with.
 
     Nothing is written.
@@ -250,7 +248,7 @@ def planned_settings(
     """
     given = dict(origins or {})
     checkpoint = asked_for(settings)
-    images = scan_images(settings, output_dir(settings), reporter or Silent())
+    images = scan_images(settings, output_dir(settings), Silent())
     if checkpoint is not None:
         goes_on = continuation(checkpoint, settings, images, allow_change=(), world_size=1)
         return LoadedSettings(goes_on.settings, {**checkpoint.state["origins"], **given})

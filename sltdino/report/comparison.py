@@ -1,6 +1,5 @@
 """What differs between two files of weights, two runs, or one of each."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +12,7 @@ from sltdino.core.run_files import PARAMS
 from sltdino.core.settings_schema import printable
 from sltdino.errors import MissingInputError
 from sltdino.models.import_weights import import_backbone
-from sltdino.report.side_by_side import look_at, tables
+from sltdino.report.side_by_side import look_at, tables, written
 from sltdino.report.text.page import WIDTH, short
 from sltdino.report.weights import network_facts
 
@@ -167,14 +166,9 @@ def _table(title: str, differences: Mapping[str, list[Any]]) -> list[str]:
         if one is None or other is None:
             only["A" if other is None else "B"].append(key)
         else:
-            lines.append(f"  {short(key, _TITLE - 3):<{_TITLE - 2}}{_shown(one):<{_COLUMN}}  {_shown(other)}")
+            shown = [short(written(value), _COLUMN) for value in (one, other)]
+            lines.append(f"  {short(key, _TITLE - 3):<{_TITLE - 2}}{shown[0]:<{_COLUMN}}  {shown[1]}")
     for side, keys in only.items():
         if keys:
             lines.append(f"  {f'only in {side}':<{_TITLE - 2}}{short(', '.join(keys), WIDTH - _TITLE)}")
     return lines
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, float):
-        value = float(f"{value:.6g}")
-    return short(value if isinstance(value, str) else json.dumps(value), _COLUMN)

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sltdino.core.json_files import record_of, skim
+from sltdino.core.json_lines import record_of, skim
 from sltdino.core.json_tail import LinesTail
 from sltdino.report.curves import Curve, Curves, number
 from sltdino.training.health import COLLAPSES, HEALTHY, STARTING, Finding, watch_of

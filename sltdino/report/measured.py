@@ -5,6 +5,8 @@ from typing import Any
 
 from sltdino.report.curves import number
 
+FEATURES = ("trained", "untrained", "raw pixels")
+"""What an evaluation compares, in the order of the tables."""
 LABEL_FREE = ("rankme", "feature_std", "alignment", "uniformity", "clip_retrieval")
 """What `eval` records say of features without labels."""
 
@@ -42,6 +44,20 @@ def stored(record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def method_title(result: Mapping[str, Any]) -> str:
+    """How a result of an evaluation was measured: `20-NN`, `linear probe`, `5 shots a class`."""
+    match result.get("method"):
+        case "knn":
+            return f"{result.get('k')}-NN"
+        case "few-shot":
+            shots = result.get("shots")
+            return f"{shots} shot{'' if shots == 1 else 's'} a class"
+        case "linear":
+            return "linear probe"
+        case other:
+            return str(other)
+
+
 def _methods(results: Sequence[Any]) -> list[dict[str, Any]]:
     """A row for each method: the accuracy of each kind of features, and the interval of the trained ones."""
     rows: dict[str, dict[str, Any]] = {}
@@ -49,23 +65,11 @@ def _methods(results: Sequence[Any]) -> list[dict[str, Any]]:
         accuracy = number(result.get("accuracy")) if isinstance(result, Mapping) else None
         if accuracy is None:
             continue
-        row = rows.setdefault(_title(result), {"method": _title(result), "interval": None})
+        row = rows.setdefault(method_title(result), {"method": method_title(result), "interval": None})
         row[str(result.get("features"))] = accuracy
         if result.get("features") == "trained":
             row["interval"] = result.get("accuracy_interval")
     return list(rows.values())
-
-
-def _title(result: Mapping[str, Any]) -> str:
-    match result.get("method"):
-        case "knn":
-            return f"{result.get('k')}-NN"
-        case "few-shot":
-            return f"{result.get('shots')} shots"
-        case "linear":
-            return "linear probe"
-        case other:
-            return str(other)
 
 
 def _alike(evaluations: Sequence[Mapping[str, Any]], key: str) -> list[Mapping[str, Any]]:

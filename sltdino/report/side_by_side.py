@@ -129,7 +129,7 @@ def render(content: Mapping[str, Any]) -> str:
 def tables(content: Mapping[str, Any]) -> list[str]:
     """Settings that differ and results, a column for each run, as many beside each other as 80 columns hold."""
     lines = ["", "settings are the same"] if not content["settings"] else []
-    settings = {key: [_written(value) for value in values] for key, values in content["settings"].items()}
+    settings = {key: [written(value) for value in values] for key, values in content["settings"].items()}
     results = {row.title: _results(row, content) for row in RESULTS if row.title in content["results"]}
     labels = run_letters(len(content["runs"]))
     per_block = min(len(labels), _PER_BLOCK)
@@ -153,7 +153,7 @@ def markdown(content: Mapping[str, Any]) -> str:
     """The same as GitHub's tables, a row for each run, so that more runs make a longer table and no wider one."""
     names = [_escaped(run["name"] or Path(run["path"]).name or run["path"]) for run in content["runs"]]
     names = names if len(set(names)) == len(names) else [_escaped(run["path"]) for run in content["runs"]]
-    settings = {f"`{key}`": [_escaped(_written(x)) for x in values] for key, values in content["settings"].items()}
+    settings = {f"`{key}`": [_escaped(written(x)) for x in values] for key, values in content["settings"].items()}
     results = {row.title: _results(row, content, bold=True) for row in RESULTS if row.title in content["results"]}
     parts = []
     for kind, title, columns in (("settings", "Settings that differ", settings), ("results", "Results", results)):
@@ -202,7 +202,8 @@ def _columns(texts: Sequence[str], width: int) -> str:
     return "".join(f"{short(text, width - 1):<{width}}" for text in texts)
 
 
-def _written(value: Any) -> str:
+def written(value: Any) -> str:
+    """A setting or a fact in a table: numbers to six digits, anything but text as JSON."""
     if isinstance(value, float):
         value = float(f"{value:.6g}")
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

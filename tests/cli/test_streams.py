@@ -80,7 +80,7 @@ def test_a_bar_is_drawn_on_a_terminal_that_may_be_painted_on(environment: dict[s
         assert takes_a_bar(terminal, environment) is painted
 
 
-def test_a_pipe_never_gets_a_bar(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_pipe_never_gets_a_bar(tmp_path: Path) -> None:
     from sltdino.pretraining.progress import takes_a_bar
 
     with (tmp_path / "log").open("w") as log:

@@ -5,14 +5,13 @@ import os
 import stat
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from sltdino.core import files, json_files
-from sltdino.core.json_files import JsonLines, JsonLinesReader
+from sltdino.core.json_lines import JsonLines
 from sltdino.core.lock import FolderLock
 from sltdino.errors import CannotCreateError, MissingInputError, RunFolderError, RunInUseError, StorageError
 
@@ -298,149 +297,6 @@ def test_json_of_a_run_is_read_within_caps_and_with_typed_errors(tmp_path, monke
     monkeypatch.setattr(json_files, "_LARGEST_FILE", 4)
     with pytest.raises(RunFolderError, match="not a file of a run"):
         json_files.read(path)
-
-
-def test_each_record_is_one_system_call(tmp_path, monkeypatch):
-    log = JsonLines(tmp_path / "m.jsonl")
-    writes = []
-    write = os.write
-    monkeypatch.setattr(os, "write", lambda descriptor, data: (writes.append(data), write(descriptor, data))[1])
-    for step in range(3):
-        log.append({"step": step})
-    log.close()
-    assert b"".join(writes) == (tmp_path / "m.jsonl").read_bytes()
-    assert [json.loads(line) for line in writes] == [{"step": step} for step in range(3)]
-
-
-def test_a_record_that_did_not_fit_leaves_no_part_of_itself(tmp_path, monkeypatch):
-    log = JsonLines(tmp_path / "m.jsonl")
-    log.append({"step": 0})
-    write = os.write
-    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:5]))
-    with pytest.raises(StorageError, match="disk is full"):
-        log.append({"step": 1})
-    monkeypatch.undo()
-    log.append({"step": 2})
-    assert list(JsonLinesReader(tmp_path / "m.jsonl")) == [{"step": 0}, {"step": 2}]
-
-
-def test_a_folder_appears_complete_and_in_the_place_of_the_old_one(tmp_path):
-    for text in ("one", "two"):
-        with files.new_folder(tmp_path / "f") as folder:
-            assert folder.parent == tmp_path
-            (folder / text).write_text(text)
-            assert not (tmp_path / "f" / text).exists()
-        assert [path.name for path in tmp_path.rglob("*")] == ["f", text]
-
-
-def test_a_folder_that_fails_leaves_the_old_one_and_nothing_else(tmp_path):
-    with files.new_folder(tmp_path / "f") as folder:
-        (folder / "old").write_text("old")
-    with pytest.raises(ZeroDivisionError), files.new_folder(tmp_path / "f") as folder:
-        (folder / "new").write_text(str(1 / 0))
-    assert [path.name for path in tmp_path.rglob("*")] == ["f", "old"]
-
-
-def test_a_folder_that_cannot_take_its_name_gives_the_old_one_back(tmp_path, monkeypatch):
-    with files.new_folder(tmp_path / "f") as folder:
-        (folder / "old").write_text("old")
-    rename = Path.rename
-
-    def fail_at_the_new_one(self, target):
-        if (self / "new").exists():
-            raise OSError(errno.EIO, "input/output error")
-        return rename(self, target)
-
-    monkeypatch.setattr(Path, "rename", fail_at_the_new_one)
-    with pytest.raises(StorageError), files.new_folder(tmp_path / "f") as folder:
-        (folder / "new").write_text("new")
-    assert [path.name for path in tmp_path.rglob("*")] == ["f", "old"]
-
-
-def test_the_folder_of_a_killed_process_does_not_stop_the_next_run(tmp_path):
-    context = files.new_folder(tmp_path / "f")
-    context.__enter__()
-    assert files.remove_leftovers(tmp_path) == 0
-
-
-def half_filled(parent, *, then):
-    """A folder that another process fills, and that process: killed, or still at work."""
-    script = (
-        "import os, signal, sys; from pathlib import Path; from sltdino.core import files\n"
-        "with files.new_folder(Path(sys.argv[1]) / 'f') as folder:\n"
-        "    (folder / 'half').write_text('')\n"
-        "    print(folder, flush=True)\n"
-        f"    {then}"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, str(parent)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    return Path(process.stdout.readline().strip()), process
-
-
-@pytest.mark.parametrize(("minutes", "is_left"), [(5, False), (0, True)])
-def test_what_a_killed_process_left_half_filled_is_removed_by_the_next_a_while_later(tmp_path, minutes, is_left):
-    folder, process = half_filled(tmp_path, then="os.kill(os.getpid(), signal.SIGKILL)")
-    assert process.communicate() == ("", None)
-    assert (folder / "half").exists()
-    os.utime(folder, (time.time() - 60 * minutes,) * 2)
-    with files.new_folder(tmp_path / "g"):
-        assert folder.exists() is is_left
-
-
-def test_what_a_living_process_is_filling_is_left_to_it(tmp_path):
-    folder, process = half_filled(tmp_path, then="sys.stdin.read()")
-    os.utime(folder, (0, 0))
-    with files.new_folder(tmp_path / "g"):
-        assert (folder / "half").exists()
-    process.communicate("")
-    assert process.returncode == 0
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["f", "g", "half"]
-
-
-def test_a_torn_last_line_is_counted_by_readers_and_cut_by_the_next_writer(tmp_path):
-    path = tmp_path / "m.jsonl"
-    path.write_bytes(b'{"step": 0}\n[1]\n{"step": 1}\n{"step": 2, "lo')
-    reader = JsonLinesReader(path)
-    assert list(reader) == [{"step": 0}, {"step": 1}]
-    assert reader.unreadable == 2
-    log = JsonLines(path)
-    assert log.torn_bytes == len(b'{"step": 2, "lo')
-    log.append({"step": 2})
-    assert path.read_bytes() == b'{"step": 0}\n[1]\n{"step": 1}\n{"step": 2}\n'
-
-
-def test_a_line_without_end_is_one_unreadable_record_and_not_read_into_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(json_files, "LARGEST_LINE", 64)
-    path = tmp_path / "m.jsonl"
-    path.write_bytes(b"[" * 1000 + b'\n{"step": 1}\n')
-    reader = JsonLinesReader(path)
-    assert list(reader) == [{"step": 1}]
-    assert reader.unreadable == 1
-
-
-def test_truncation_cuts_whole_records_and_counts_them(tmp_path):
-    path = tmp_path / "m.jsonl"
-    log = JsonLines(path)
-    offsets = []
-    for step in range(2000):
-        offsets.append(log.offset() if step % 500 == 0 else -1)
-        log.append({"step": step, "text": "x" * 100})
-    assert log.truncate(offsets[1500]) == 500
-    assert log.truncate(offsets[500] + 3) == 1000  # not at a line's end: back to the one before
-    assert [record["step"] for record in JsonLinesReader(path)] == list(range(500))
-    assert log.truncate(10**9) == 0
-    assert log.truncate(0) == 500
-    log.append({"step": 0})
-    assert list(JsonLinesReader(path)) == [{"step": 0}]
-
-
-def test_a_pipe_in_the_place_of_a_log_is_refused_without_waiting(tmp_path):
-    os.mkfifo(tmp_path / "m.jsonl")
-    start = time.monotonic()
-    with pytest.raises(CannotCreateError, match="not a plain file"):
-        JsonLines(tmp_path / "m.jsonl")
-    assert time.monotonic() - start < 1
 
 
 def test_importing_the_files_of_a_run_does_not_import_torch():

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from sltdino.core import json_tail
-from sltdino.core.json_files import record_of, skim
+from sltdino.core.json_lines import record_of, skim
 from sltdino.core.json_tail import LinesTail
 
 
@@ -55,7 +55,7 @@ def test_a_cut_is_found_also_when_the_file_has_grown_beyond_it(tmp_path: Path) -
     assert tail.was_cut()
 
 
-def test_skimming_is_as_strict_as_reading(tmp_path: Path) -> None:
+def test_skimming_is_as_strict_as_reading() -> None:
     good = b'{"step": 1, "x": 0.5, "y": NaN, "z": [1e3, "t"], "n": null}\n'
     assert record_of(good) == json.loads(good, parse_constant=lambda _: None)
     assert skim(good) == {"step": 1, "x": "0.5", "y": None, "z": ["1e3", "t"], "n": None}

@@ -136,14 +136,14 @@ def test_links_to_different_files_and_hard_links_are_images_of_their_own(tmp_pat
     assert images.warnings == ()
 
 
-def test_hidden_special_and_excluded_things_are_skipped_and_counted(tmp_path: Path) -> None:
-    touch(tmp_path, "a.png", ".b.png", "._a.png", ".cache/c.png", "run/d.png")
+def test_hidden_and_special_things_are_skipped_and_counted(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", ".b.png", "._a.png", ".cache/c.png")
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
-    images = scan([tmp_path], exclude=tmp_path / "run")
+    images = scan([tmp_path])
     assert names_of(images, tmp_path) == ["a.png"]
     said = " ".join(images.warnings)
-    for part in ("3 hidden files and folders", "1 special files", "1 broken links", "the output folder"):
+    for part in ("3 hidden files and folders", "1 special files", "1 broken links"):
         assert part in said
 
 

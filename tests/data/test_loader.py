@@ -150,7 +150,7 @@ def test_leaving_the_stream_ends_the_workers(build: Build) -> None:
 
 
 @pytest.mark.parametrize("end", ["raise RuntimeError('bug')", "os._exit(3)"])
-def test_a_process_that_ends_early_leaves_no_worker_behind(end: str, picture_folder: Path, tmp_path: Path) -> None:
+def test_a_process_that_ends_early_leaves_no_worker_behind(end: str, picture_folder: Path) -> None:
     script = textwrap.dedent(f"""
         import os
         from pathlib import Path

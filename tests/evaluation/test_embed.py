@@ -388,7 +388,7 @@ def test_a_folder_with_files_of_others_or_a_run_is_refused(run: Embed, tmp_path:
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["params.json", "thesis.txt"]
 
 
-def test_two_calls_at_once_do_not_share_a_folder(run: Embed, tmp_path: Path) -> None:
+def test_two_calls_at_once_do_not_share_a_folder(run: Embed) -> None:
     def again(done: int, total: int) -> None:
         with pytest.raises(RunInUseError, match=r"--output: .*in use by pid"):
             run()

@@ -135,7 +135,7 @@ def test_the_lines_to_load_it_give_the_features_of_a_picture(
         assert (names["cls"] - wanted).abs().max() < 0.02 * wanted.abs().max()
 
 
-def test_vit_small_has_timms_150_keys_and_shapes(make_backbone: Any, block_shapes: Any, tmp_path: Path) -> None:
+def test_vit_small_has_timms_150_keys_and_shapes(make_backbone: Any, block_shapes: Any) -> None:
     vit = {"patch_size": 16, "embed_dim": 384, "depth": 12, "num_heads": 6}
     backbone = make_backbone(image_size=224, moved=False, vit=vit)
     weights = to_timm.timm_state_dict(backbone)

@@ -31,7 +31,7 @@ def val(draw: Any, tmp_path: Path) -> str:
 @pytest.fixture
 def knn(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """k-NN accuracies that the probe will measure, the untrained network's first."""
-    from sltdino.evaluation.features import KnnProbe
+    from sltdino.evaluation.knn_probe import KnnProbe
 
     accuracies: list[float] = []
     monkeypatch.setattr(KnnProbe, "accuracy", lambda *_: accuracies.pop(0))

@@ -100,7 +100,7 @@ def test_a_run_goes_on_from_the_heads_of_another_one(train: Any, finished: Path)
 def test_k_nn_of_the_start_is_called_initial_weights_and_getting_worse_is_said(
     train: Any, recorder: Any, weights: Path, labelled: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sltdino.evaluation.features import KnnProbe
+    from sltdino.evaluation.knn_probe import KnnProbe
 
     accuracies = [0.9, 0.8, 0.7]
     monkeypatch.setattr(KnnProbe, "accuracy", lambda *_: accuracies.pop(0))

@@ -66,7 +66,7 @@ def test_ending_below_raw_pixels_is_said_in_words() -> None:
 
 def test_without_labels_the_rank_is_said_and_from_what_it_came() -> None:
     unlabelled = RunSummary(Path("r"), 76, 2, {"metric": "loss"}, None, None, None, 65.0, MEASURES, {"rankme": 12.3})
-    assert outcome(unlabelled, settled(), SOUND) == "done: 76 steps in 1:05 min; RankMe 38 of 128, 12 at the start"
+    assert outcome(unlabelled, settled(), SOUND) == "done: 76 steps in 65 s; RankMe 38 of 128, 12 at the start"
     later = unlabelled._replace(measures_untrained={})  # the run began before it was measured
     assert outcome(later, settled(), SOUND).endswith("RankMe 38 of 128")
     assert "RankMe" not in outcome(ended(0.2, untrained=0.1), settled(), SOUND)

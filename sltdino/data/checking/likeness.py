@@ -42,7 +42,7 @@ class Likeness(NamedTuple):
         for place in tried.tolist():
             if len(chosen) < _SAMPLE and (num_different_bits(hashes[chosen], hashes[place]) > MAX_BITS).all():
                 chosen = np.append(chosen, place)
-        pixels = _standardized(measured.thumbs_NHW[chosen])
+        pixels = standardized(measured.thumbs_NHW[chosen])
         mean = pixels.sum(axis=0) / np.float32(max(1, len(pixels)))
         number = min(_MOST_COMMON, len(pixels) // _IMAGES_FOR_EACH)
         components = np.linalg.svd(pixels - mean, full_matrices=False)[2][:number]
@@ -53,8 +53,8 @@ class Likeness(NamedTuple):
         alike = np.zeros(len(pairs_M2), dtype=np.bool_)
         for start in range(0, len(pairs_M2), _PAIRS_AT_ONCE):
             part = pairs_M2[start : start + _PAIRS_AT_ONCE]
-            one, other = (_standardized(thumbs_NHW[part[:, side]]) for side in (0, 1))
-            apart = _distance(one, other) / np.float32(SIDE)
+            one, other = (standardized(thumbs_NHW[part[:, side]]) for side in (0, 1))
+            apart = difference(one, other)
             own_one, own_other = self._own(one), self._own(other)
             size = np.sqrt((_distance(own_one, 0) ** 2 + _distance(own_other, 0) ** 2) / 2)
             own_apart = _distance(own_one, own_other) / np.maximum(size, 1e-6)
@@ -67,9 +67,9 @@ class Likeness(NamedTuple):
         return (rest - (rest @ self.components_KP.T) @ self.components_KP).astype(np.float32, copy=False)
 
 
-def difference(one_NHW: NDArray[np.uint8], other_NHW: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Root mean square difference of grey thumbnails of equal mean and contrast; √(2 - 2 · their correlation)."""
-    return _distance(_standardized(one_NHW), _standardized(other_NHW)) / np.float32(SIDE)
+def difference(one_NP: NDArray[np.float32], other_NP: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Root mean square difference of `standardized` pixels; √(2 - 2 · their correlation)."""
+    return _distance(one_NP, other_NP) / np.float32(SIDE)
 
 
 def _distance(one_NP: NDArray[np.float32], other_NP: NDArray[np.float32] | int) -> NDArray[np.float32]:
@@ -77,8 +77,8 @@ def _distance(one_NP: NDArray[np.float32], other_NP: NDArray[np.float32] | int) 
     return distance
 
 
-def _standardized(thumbs_NHW: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """`[N, 1024]` of mean 0 and standard deviation 1."""
+def standardized(thumbs_NHW: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Pixels of grey thumbnails, `[N, 1024]`: each image's have mean 0 and standard deviation 1."""
     pixels = thumbs_NHW.reshape(len(thumbs_NHW), SIDE * SIDE).astype(np.float32)
     pixels -= pixels.mean(axis=1, keepdims=True)
     pixels /= np.maximum(pixels.std(axis=1, keepdims=True), np.float32(1e-6))

@@ -5,9 +5,8 @@ import os
 import signal
 import tempfile
 import threading
-from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from sltdino.core.ahead import ahead
 from sltdino.core.files import os_errors
 from sltdino.core.signals import STOP_SIGNALS, StopRequest, ignore_stop_signals
 from sltdino.data.checking.perceptual_hash import SIDE
@@ -93,21 +93,11 @@ def _results(chunks: Iterator[list[Path]], workers: int) -> Generator[Measured, 
     # caller may have threads.
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker) as pool:
         try:
-            yield from _in_order(pool, chunks, ahead=_AHEAD * workers)
+            yield from ahead(pool, _measure_quietly, chunks, most=_AHEAD * workers)
         except BrokenProcessPool as error:
             raise ResourceError("a process died, most often for lack of memory; use fewer --num-workers") from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _in_order(pool: ProcessPoolExecutor, chunks: Iterator[list[Path]], *, ahead: int) -> Iterator[Measured]:
-    waiting: deque[Future[Measured]] = deque()
-    for chunk in chunks:
-        waiting.append(pool.submit(_measure_quietly, chunk))
-        if len(waiting) > ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
 
 
 def _measure_quietly(paths: list[Path]) -> Measured:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sltdino.data.frame_names import frame_name
+from sltdino.data.groups import group_name
 from sltdino.data.image_folder import ImageFolder
 
 SIDES = ("", "left", "right")
@@ -67,8 +68,8 @@ def read_names(folders: Sequence[ImageFolder], roots: Sequence[Path], *, group: 
             if folder not in sides:
                 sides[folder] = _side(folder)
             side_of[place] = sides[folder]
-            if group is not None and (found := group.search(name)) and found[1] is not None:
-                signer_of[place] = signers.setdefault(found[1], len(signers))
+            if group is not None and (signer := group_name(name, group)):
+                signer_of[place] = signers.setdefault(signer, len(signers))
             place += 1
     alone = np.flatnonzero(clip_of < 0)
     clip_of[alone] = len(clips) + np.arange(len(alone))

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from sltdino.core.settings_schema import printable
-from sltdino.report.text.page import WIDTH, rows, short
+from sltdino.report.measured import FEATURES, method_title
+from sltdino.report.text.page import WIDTH, counted, rows, short
 
-FEATURES = ("trained", "untrained", "raw pixels")
 _MOST_LABELS = 20
 """Rows of the tables by class; a larger confusion matrix is left to the file."""
 _METHOD, _CELL, _GAIN, _LABEL = 20, 20, 22, 16  # columns
@@ -34,13 +34,13 @@ def _head(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     groups = record["groups"]
     for side in ("train", "val"):
         counts, folders = record[f"{side}_counts"], ", ".join(map(str, record[f"{side}_dirs"]))
-        of_groups = "" if groups is None else f" of {_number(groups[side], 'group')}"
-        labels = _number(sum(count > 0 for count in counts), "label")
-        yield side, f"{_number(sum(counts), 'image')} of {labels}{of_groups}: {folders}"
+        of_groups = "" if groups is None else f" of {counted(groups[side], 'group')}"
+        labels = counted(sum(count > 0 for count in counts), "label")
+        yield side, f"{counted(sum(counts), 'image')} of {labels}{of_groups}: {folders}"
     if groups is not None:
         dropped = "no training image is of a group that val has"
         if groups["dropped"]:
-            dropped = f"{_number(groups['dropped'], 'training image')} left out, whose groups val has"
+            dropped = f"{counted(groups['dropped'], 'training image')} left out, whose groups val has"
         yield "groups", f"by {groups['regex']}; {dropped}"
     yield "untrained", record["untrained"]
     yield "protocol", record["protocol"]
@@ -48,7 +48,9 @@ def _head(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _accuracies(title: str, field: str, results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield title.ljust(_METHOD) + "".join(name.rjust(_CELL) for name in FEATURES)
-    cells = {(_title(row), row["features"]): _with_interval(row[field], row[f"{field}_interval"]) for row in results}
+    cells = {
+        (method_title(row), row["features"]): _with_interval(row[field], row[f"{field}_interval"]) for row in results
+    }
     for method in dict.fromkeys(method for method, _ in cells):
         yield f"  {method}".ljust(_METHOD) + "".join(cells.get((method, name), "").rjust(_CELL) for name in FEATURES)
 
@@ -57,7 +59,8 @@ def _gains(gains: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """How much better the trained features are; an interval without 0 is a difference that other images would show."""
     yield "trained less the others".ljust(WIDTH - 2 * _GAIN) + "".join(name.rjust(_GAIN) for name in FEATURES[1:])
     cells = {
-        (_title(row), row["over"]): _with_interval(row["accuracy"], row["accuracy_interval"], sign="+") for row in gains
+        (method_title(row), row["over"]): _with_interval(row["accuracy"], row["accuracy_interval"], sign="+")
+        for row in gains
     }
     for method in dict.fromkeys(method for method, _ in cells):
         differences = "".join(cells[method, name].rjust(_GAIN) for name in FEATURES[1:])
@@ -96,21 +99,11 @@ def _foot(record: Mapping[str, Any], kept: Sequence[Path]) -> Iterator[tuple[str
     for note in record["notes"]:
         yield "note", note
     if record["bad_images"]:
-        yield "unreadable", f"{_number(len(record['bad_images']), 'image')}, left out"
+        yield "unreadable", f"{counted(len(record['bad_images']), 'image')}, left out"
     for path in kept:
         yield "kept in", str(path)
-
-
-def _title(row: Mapping[str, Any]) -> str:
-    if row["method"] == "few-shot":
-        return f"{_number(row['shots'], 'shot')} a class"
-    return f"{row['k']}-NN" if row["method"] == "knn" else "linear probe"
 
 
 def _with_interval(value: float, ends: Sequence[float], sign: str = "") -> str:
     shown, low, high = (round(100 * number, 1) + 0.0 for number in (value, *ends))  # + 0.0: never -0.0
     return f"{shown:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]"
-
-
-def _number(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"

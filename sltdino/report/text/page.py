@@ -39,6 +39,11 @@ def duration(seconds: float) -> str:
     return f"{minutes // 1440} d {minutes % 1440 // 60} h"
 
 
+def counted(number: int, what: str) -> str:
+    """`1 image`, `2,000 images`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def percent(share: float) -> str:
     """A share of a whole that is 100 % only where it is all of it."""
     return f"{min(share, 0.999) if share < 1 else share:.1%}" if share != 1 else "100%"

@@ -12,8 +12,9 @@ from PIL import Image
 from sltdino.core.settings_network import VitSettings
 from sltdino.data.image_folder import scan
 from sltdino.errors import DataError, SettingsError
-from sltdino.evaluation import features
-from sltdino.evaluation.features import KnnProbe, Pixels
+from sltdino.evaluation import knn_probe
+from sltdino.evaluation.features import Pixels
+from sltdino.evaluation.knn_probe import KnnProbe
 from sltdino.models.vit import VisionTransformer
 
 IMAGENET = Pixels(16, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -99,8 +100,8 @@ def test_the_accuracy_is_that_of_the_features(make: Any, network: VisionTransfor
 
 
 def test_a_large_set_is_sampled_and_always_the_same_way(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(features, "MAX_BANK", 6)
-    monkeypatch.setattr(features, "MAX_QUERIES", 5)
+    monkeypatch.setattr(knn_probe, "MAX_BANK", 6)
+    monkeypatch.setattr(knn_probe, "MAX_QUERIES", 5)
     torch.manual_seed(1)
     one = make()
     torch.manual_seed(2)
@@ -122,7 +123,7 @@ def test_an_unreadable_image_is_left_out_and_reported(make: Any, network: Vision
 
 
 @pytest.mark.parametrize("train", ["train", "flat"])
-def test_a_folder_without_readable_images_is_a_data_error(make: Any, tmp_path: Path, train: str) -> None:
+def test_a_folder_without_readable_images_is_a_data_error(make: Any, train: str) -> None:
     probe = make(train)
     for path in probe.queries.paths:
         path.write_bytes(b"broken")
