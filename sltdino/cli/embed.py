@@ -60,6 +60,7 @@ def embed(
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, ... [default: auto]")] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the features that DIR holds.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Write the features of crops, clip by clip, a row for every frame.
 
@@ -86,8 +87,9 @@ def embed(
     source, origin = load_trained_backbone(backbone, which=which), {"source": str(backbone.absolute())}
     with contextlib.closing(ProgressLine()) as progress:
         report = embed_clips(
-            source, inputs, out, options=options, origin=origin, overwrite=overwrite, on_progress=progress
-        )
+            source, inputs, out, options=options, origin=origin, overwrite=overwrite,
+            on_progress=(lambda done, total: None) if quiet else progress,
+        )  # fmt: skip
     _show(report, as_json=as_json)
 
 

@@ -45,7 +45,10 @@ def test_an_export_of_a_run_gives_the_features_of_the_run(
 
 
 def test_json_is_the_summary_alone_on_stdout(run: Any, finished_once: Path, pictures: Path, tmp_path: Path) -> None:
-    result = run("embed", str(finished_once), str(pictures), "-o", str(tmp_path / "out"), "--json", "--device", "cpu")
+    typed = ("embed", str(finished_once), str(pictures), "--device", "cpu")
+    assert any("24 of 24 images" in line for line in run(*typed, "-o", str(tmp_path / "loud")).err)
+    result = run(*typed, "-o", str(tmp_path / "out"), "--json", "-q")
+    assert not any("24 of 24 images" in line for line in result.err)
     summary = json.loads(result.out)
     assert summary["counts"] == {"clips": 1, "frames": 24, "images": 24, "missing": 0, "black": 0, "bad": 0}
     assert summary["index_file"] == str(tmp_path / "out/index.json")
