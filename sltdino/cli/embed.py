@@ -112,11 +112,12 @@ def _missing(backbone: Path, inputs: list[Path]) -> Iterator[str]:
 
 def _as_text(report: "EmbedReport") -> str:
     counts = report.counts
+    clips = "1 clip" if counts.clips == 1 else f"{counts.clips:,} clips"
     before = f" ({report.clips_before:,} of them before)" if report.clips_before else ""
     rate = f", {report.images_per_second:.0f} images/s" if report.images_per_second else ""
     return "\n".join(
         (
-            f"{counts.clips:,} clips{before}, {counts.images:,} images in {counts.frames:,} frames{rate}",
+            f"{clips}{before}, {counts.images:,} images in {counts.frames:,} frames{rate}",
             f"without features: {counts.missing:,} missing, {counts.black:,} black, {counts.bad:,} unreadable",
             printable(str(report.index_file)),
         )

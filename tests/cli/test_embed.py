@@ -18,7 +18,7 @@ def test_the_features_of_a_run_are_those_of_its_last_checkpoint(
     result = run("embed", str(finished_once), str(pictures), "-o", str(tmp_path / "out"), "--device", "cpu")
     assert result.code == 0
     clips, without, index = result.out.splitlines()
-    assert clips.startswith("1 clips, 24 images in 24 frames, ")
+    assert clips.startswith("1 clip, 24 images in 24 frames, ")
     assert without == "without features: 0 missing, 0 black, 0 unreadable"
     assert index == str(tmp_path / "out/index.json")
     assert result.err[-1].startswith("24 of 24 images")
