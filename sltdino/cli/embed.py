@@ -40,6 +40,7 @@ def embed(
     device: Device = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the features that DIR holds.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Write the features of crops, clip by clip, a row for every frame.
 
@@ -65,8 +66,9 @@ def embed(
     source, origin = load_trained_backbone(backbone, which=which), {"source": str(backbone.absolute())}
     with contextlib.closing(ProgressLine()) as progress:
         report = embed_clips(
-            source, inputs, out, options=options, origin=origin, overwrite=overwrite, on_progress=progress
-        )
+            source, inputs, out, options=options, origin=origin, overwrite=overwrite,
+            on_progress=(lambda done, total: None) if quiet else progress,
+        )  # fmt: skip
     _show(report, as_json=as_json)
 
 
@@ -89,11 +91,12 @@ def _missing(backbone: Path, inputs: list[Path]) -> Iterator[str]:
 
 def _as_text(report: "EmbedReport") -> str:
     counts = report.counts
+    clips = "1 clip" if counts.clips == 1 else f"{counts.clips:,} clips"
     before = f" ({report.clips_before:,} of them before)" if report.clips_before else ""
     rate = f", {report.images_per_second:.0f} images/s" if report.images_per_second else ""
     return "\n".join(
         (
-            f"{counts.clips:,} clips{before}, {counts.images:,} images in {counts.frames:,} frames{rate}",
+            f"{clips}{before}, {counts.images:,} images in {counts.frames:,} frames{rate}",
             f"without features: {counts.missing:,} missing, {counts.black:,} black, {counts.bad:,} unreadable",
             printable(str(report.index_file)),
         )

@@ -23,7 +23,9 @@ def evaluate(
     train_dirs: Annotated[
         list[Path] | None,
         typer.Option(
-            "--train-dir", metavar="DIR", help="Labelled images to learn from; repeatable. [default: the run's]"
+            "--train-dir",
+            metavar="DIR",
+            help="Labelled images to learn from; repeatable. [default: the run's, less its --exclude]",
         ),
     ] = None,
     val_dirs: Annotated[
@@ -63,7 +65,7 @@ def evaluate(
     """Measure what a backbone's features say about labels, beside an untrained network and raw pixels.
 
     The labels are the sub-folders of --train-dir and --val-dir. Weighted k-NN, a linear probe and k-NN with few images
-    of each class, all of frozen features; accuracy and balanced accuracy with 95 % intervals, what is taken for what,
+    of each class, all of frozen features; accuracy and balanced accuracy with 95% intervals, what is taken for what,
     and each class by itself. The images of --val-dir are judged and never fitted to.
 
     Photos of one signer resemble each other. With --group-regex '^(signer[0-9]+)' and such names, no signer stands on

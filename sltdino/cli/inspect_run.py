@@ -121,6 +121,8 @@ def _write_report(path: Path, runs: list[Path]) -> None:
     from sltdino.report.web.page_file import write_page
     from sltdino.report.web.run_page import run_page
 
+    if len(runs) == 1:
+        typer.echo("report: drawing its pictures, which takes some seconds", err=True)
     page = comparison_page(runs) if len(runs) > 1 else run_page(runs[0])
     write_page(path, page)
     typer.echo(f"report: {printable(str(path))}, {len(page.encode()) / 1e6:.1f} MB", err=True)

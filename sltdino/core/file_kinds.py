@@ -28,7 +28,7 @@ def kind_of(path: Path) -> str:
     if head[:4] == b"GGUF":
         return "it is a GGUF file"
     if head[:1] == b"\x08" and 0 < head[1] < 64 and head[2:3] in _AFTER_ONNX_VERSION:
-        return "it is an ONNX model, which onnxruntime reads; for sltdino, export with --format safetensors"
+        return "it is an ONNX model, which onnxruntime reads and sltdino does not"
     for start, name in _PICTURES.items():
         if head.startswith(start):
             return f"it is a {name} picture"

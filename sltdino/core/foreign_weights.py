@@ -224,6 +224,6 @@ def _decoded(header: Mapping[str, str]) -> dict[str, Any]:
 
 def _foreign(path: Path, reason: str) -> CheckpointError:
     return CheckpointError(
-        f"{path}: no weights that can be read ({reason}); name a .pth, .pt, .bin or .safetensors file",
+        f"{path}: no weights that can be read ({reason}); name a run, or a .pth, .pt, .bin or .safetensors file",
         code="E-WEIGHTS-FOREIGN",
     )

@@ -59,6 +59,8 @@ def read_exclusions(path: Path) -> Exclusions:
     """
     if not path.exists():
         raise MissingInputError(f"--exclude: {not_there(path)}")
+    if path.is_dir():
+        raise DataError(f"--exclude: {path} is a folder; name a list that `sltdino check` wrote")
     with os_errors(path, reading=True), path.open("rb") as file:
         content = file.read(_LARGEST + 1)
     if len(content) > _LARGEST:

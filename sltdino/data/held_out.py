@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shlex
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -39,12 +40,19 @@ def refuse_shared_images(train: ImageFolder, val: ImageFolder) -> None:
     pairs = (f"{mine} of {other}" if shared.are_copies else str(mine) for mine, other in shared.examples)
     more = f" and {shared.number - len(shared.examples):,} more" if shared.number > len(shared.examples) else ""
     what, way_on = (
-        ("copies of training images", "keep one of each two, or split the images anew")
+        ("copies of training images", f"keep one of each two, or split the images anew{_how_to_list(train, val)}")
         if shared.are_copies
         else ("training images too", "name training folders that do not hold the validation images")
     )
     counted = f"{shared.number:,} of {len(val):,} validation images are {what}"
     raise SettingsError(f"--val-dir: {counted}: {'; '.join(pairs)}{more}; {way_on}")
+
+
+def _how_to_list(train: ImageFolder, val: ImageFolder) -> str:
+    if len(val.roots) != 1:  # it compares with one folder
+        return ""
+    command = shlex.join(["sltdino", "check", *map(str, train.roots), "--val-dir", str(val.roots[0])])
+    return f"; all of them, and a list for `pretrain --exclude`: {command}"
 
 
 def shared_images(train: ImageFolder, val: ImageFolder) -> SharedImages:

@@ -58,6 +58,12 @@ class ImageFolder:
         """Memory held for the files (the folder table apart)."""
         return len(self._names) + self._name_ends.nbytes + self._folder_of.nbytes + self.sizes.nbytes
 
+    @property
+    def roots(self) -> tuple[Path, ...]:
+        """The folders that were searched and have images, in their order."""
+        whole = (folder.path[: len(folder.path) - len(folder.name)] for folder in self._folders)
+        return tuple(dict.fromkeys(Path(os.fsdecode(path)) for path in whole))
+
     def path(self, index: int) -> Path:
         """Where image `index` lies."""
         folder, name = self._entry(index)

@@ -97,6 +97,7 @@ def evaluate_backbone(
     val_dirs: Sequence[Path],
     *,
     options: EvaluateOptions = DEFAULTS,
+    exclude: Path | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
     """Measure what the frozen features say about labels; the validation images are never fitted to.
@@ -104,6 +105,7 @@ def evaluate_backbone(
     Args:
         untrained: a network for comparison, fed as the backbone is.
         train_dirs, val_dirs: folders whose sub-folders are the labels; see `labelled_images` for what they may hold.
+        exclude: list of training images to leave out.
         on_progress: called with the images done, and those to do, after every batch.
 
     Raises:
@@ -113,7 +115,7 @@ def evaluate_backbone(
     """
     pixels = _checked(backbone, options)
     device = join(options.device).device
-    data = labelled_images(train_dirs, val_dirs, group_regex=options.group_regex)
+    data = labelled_images(train_dirs, val_dirs, group_regex=options.group_regex, exclude=exclude)
     networks = {
         name: copy.deepcopy(network).to(device).eval()
         for name, network in ((TRAINED, backbone.network), (UNTRAINED, untrained))
@@ -222,5 +224,5 @@ def _protocol(data: LabelledImages, options: EvaluateOptions, pixels: Pixels, sh
         f"linear probe on standardised features ({options.solver}; L2 chosen on a fifth of the training "
         f"{'groups' if data.train.num_groups > 1 else 'images'})",
         *([few] if shots else []),
-        f"95 % intervals: bootstrap over {unit} ({REPLICATES:,} replicates)",
+        f"95% intervals: bootstrap over {unit} ({REPLICATES:,} replicates)",
     ))  # fmt: skip

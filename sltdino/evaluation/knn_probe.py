@@ -60,8 +60,8 @@ class KnnProbe:
     @property
     def protocol(self) -> str:
         """In words, for the record."""
-        source = "the other validation images" if self.leave_one_out else f"{len(self.bank.paths)} training images"
-        return f"weighted {self.k}-NN, {len(self.queries.paths)} validation images against {source}"
+        source = "the other validation images" if self.leave_one_out else f"{len(self.bank.paths):,} training images"
+        return f"weighted {self.k}-NN, {len(self.queries.paths):,} validation images against {source}"
 
     def accuracy(self, backbone: VisionTransformer, device: str) -> float:
         """Accuracy 0..1 of the backbone's CLS features.

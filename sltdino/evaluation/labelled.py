@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sltdino.data.exclusions import read_exclusions
 from sltdino.data.groups import group_names, group_pattern
 from sltdino.data.held_out import refuse_shared_images
 from sltdino.data.image_folder import ImageFolder, scan
@@ -48,7 +49,9 @@ class LabelledImages(NamedTuple):
     """What was passed over, left out, or counts for less than it seems to."""
 
 
-def labelled_images(train_dirs: Sequence[Path], val_dirs: Sequence[Path], *, group_regex: str = "") -> LabelledImages:
+def labelled_images(
+    train_dirs: Sequence[Path], val_dirs: Sequence[Path], *, group_regex: str = "", exclude: Path | None = None
+) -> LabelledImages:
     """Find the images of both sides, whose labels are the names of the sub-folders that they lie in.
 
     The labels are those of the validation images. Training images of other labels are left out; validation images of a
@@ -57,6 +60,7 @@ def labelled_images(train_dirs: Sequence[Path], val_dirs: Sequence[Path], *, gro
 
     Args:
         group_regex: searched in each file name; its one capture group names the image's group.
+        exclude: list of training images to leave out.
 
     Raises:
         MissingInputError: a folder is not there. SettingsError: labels are missing, images stand on both sides, or
@@ -64,8 +68,11 @@ def labelled_images(train_dirs: Sequence[Path], val_dirs: Sequence[Path], *, gro
             on.
     """
     pattern = group_pattern(group_regex) if group_regex else None
-    train_images, val_images = scan(train_dirs), scan(val_dirs)
+    exclusions = None if exclude is None else read_exclusions(exclude)
+    train_images, val_images = scan(train_dirs, exclusions=exclusions), scan(val_dirs)
     notes = [*train_images.warnings, *val_images.warnings]
+    if train_images.excluded is not None:
+        notes.append(train_images.excluded.text)
     labels = _labels(val_images, "--val-dir", val_dirs)
     if not set(labels) & set(_labels(train_images, "--train-dir", train_dirs)):
         raise SettingsError(

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from sltdino.core import files, json_files
 from sltdino.core.evaluation_files import EVALUATIONS, SCHEMA, evaluation_file, write_evaluation
+from sltdino.core.missing import not_there
 from sltdino.core.run_files import (
     PARAMS,
     LoadedCheckpoint,
@@ -17,7 +18,7 @@ from sltdino.core.run_files import (
     stored_settings,
 )
 from sltdino.core.settings import PretrainSettings
-from sltdino.errors import CannotCreateError, SettingsError
+from sltdino.errors import CannotCreateError, MissingInputError, SettingsError
 from sltdino.evaluation.evaluate import DEFAULTS, EvaluateOptions, Evaluation, as_record, evaluate_backbone
 from sltdino.exporting.backbone import TrainedBackbone, Which, load_trained_backbone
 from sltdino.pretraining.starting_network import StartingNetwork, random_network, starting_network
@@ -54,12 +55,13 @@ def evaluate(
 
         evaluate(Path("runs/hands"), train_dirs=[Path("digits/train")], val_dirs=[Path("digits/val")])
 
-    Weighted k-NN, a linear probe and few-shot k-NN, with 95 % intervals. Where the source is a run or lies in the
+    Weighted k-NN, a linear probe and few-shot k-NN, with 95% intervals. Where the source is a run or lies in the
     folder of one, the record is kept there under `evaluations/`; the same call again replaces it.
 
     Args:
         source: a run folder, a checkpoint, or a file of weights, as for `embed`.
-        train_dirs, val_dirs: folders whose sub-folders are the labels; by default, those of the run.
+        train_dirs, val_dirs: folders whose sub-folders are the labels; by default, those of the run, and without the
+            training images that the run left out by --exclude.
         which: the checkpoint of a run folder.
         output: a JSON file that gets the record too.
 
@@ -68,6 +70,7 @@ def evaluate(
             written. SltDinoError: otherwise as `load_trained_backbone` and `evaluate_backbone`.
     """
     loaded = _load(source, which)
+    exclude = _own_list(loaded.settings) if not train_dirs else None
     train_dirs, val_dirs = _folders(source, loaded.settings, train_dirs, val_dirs)
     run, notes = _run_folder(source)
     if output is not None:
@@ -75,8 +78,9 @@ def evaluate(
         files.probe(output.absolute().parent)  # now, and not when everything is computed
     start = _start(loaded, source)
     found = evaluate_backbone(
-        loaded.backbone, start.network, train_dirs, val_dirs, options=options, on_progress=on_progress
-    )
+        loaded.backbone, start.network, train_dirs, val_dirs,
+        options=options, exclude=exclude, on_progress=on_progress,
+    )  # fmt: skip
     found = found._replace(notes=(*notes, *found.notes))
     file, step = _file(source, loaded), loaded.backbone.metadata.get("global_step")
     what = {
@@ -84,6 +88,7 @@ def evaluate(
         "step": step if type(step) is int else None,
         "train_dirs": [folder.absolute() for folder in train_dirs],
         "val_dirs": [folder.absolute() for folder in val_dirs],
+        **({} if exclude is None else {"exclude": exclude.absolute()}),
     }
     facts = {"schema": SCHEMA, "timestamp": json_files.now(), "backbone": source.absolute()}
     record = json.loads(json_files.dumps({**facts, **what, "untrained": start.text, **as_record(found)}))
@@ -120,6 +125,20 @@ def _folders(
     if problems:
         raise SettingsError(*problems)
     return train, val
+
+
+def _own_list(settings: PretrainSettings | None) -> Path | None:
+    """The list of images that the run left out of its folders.
+
+    Raises:
+        MissingInputError: it is no longer there.
+    """
+    listed = None if settings is None else settings.dataset.exclude
+    if listed is not None and not listed.exists():
+        raise MissingInputError(
+            f"the run's --exclude: {not_there(listed)}; put it back, or name --train-dir to take all images of a folder"
+        )
+    return listed
 
 
 def _run_folder(source: Path) -> tuple[Path | None, tuple[str, ...]]:

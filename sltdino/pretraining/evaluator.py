@@ -132,8 +132,9 @@ class Evaluator:
         if self.probes.knn is None:
             return ""
         start = start_name(self.settings)
-        baseline = start if untrained is None else f"{start} {untrained:.1%}"
-        return f"k-NN {knn:.1%} ({baseline}, raw pixels {pixels:.1%})"
+        if untrained is None:  # this is the start
+            return f"k-NN of the {start} {knn:.1%}, of raw pixels {pixels:.1%}"
+        return f"k-NN {knn:.1%} ({start} {untrained:.1%}, raw pixels {pixels:.1%})"
 
     def _measures_said(self) -> str:
         return measures_said(

@@ -55,20 +55,31 @@ def outcome(
         health: of the last step; None where this process made none.
         findings: of the watch, in force at the end.
     """
-    parts = [f"done: {summary.steps:,} steps in {duration(summary.seconds)}"]
+    parts = [f"done: {summary.steps:,} steps in {duration(summary.seconds)} of training"]
     knn, untrained, pixels = summary.knn, summary.knn_untrained, summary.knn_pixels
     if knn is not None and untrained is not None and pixels is not None:
         below = "still below raw pixels" if knn < pixels else "raw pixels"
-        parts.append(f"k-NN {untrained:.1%} before, {knn:.1%} after ({below} {pixels:.1%})")
+        best = _best(summary.best, knn)
+        parts.append(f"k-NN {knn:.1%}{best} ({start_name(settings)} {untrained:.1%}, {below} {pixels:.1%})")
         if knn < untrained:
             parts.append(f"worse than the {start_name(settings)}: {_advice(settings, health, findings)}")
     if knn is None and "rankme" in summary.measures:
         rankme, start = summary.measures["rankme"], summary.measures_untrained.get("rankme")
         before = "" if start is None else f", {start:.0f} at the start"
         parts.append(f"RankMe {rankme:.0f} of {summary.measures['rankme_max']:.0f}{before}")
+    collapsed = [finding for finding in findings if finding.collapsed]
+    if collapsed and (knn is None or untrained is None or knn >= untrained):  # else it is said above
+        parts.append(f"{collapsed[0].name} since step {collapsed[0].since_step:,}: {collapsed[0].remedy}")
     if summary.best is None:
         parts.append("no best checkpoint: every epoch was collapsed")
     return "; ".join(parts)
+
+
+def _best(best: Mapping[str, Any] | None, knn: float) -> str:
+    """The accuracy of checkpoint_best, where that is not the last."""
+    if best is None or best["metric"] != "knn" or best["value"] <= knn:
+        return ""
+    return f", {best['value']:.1%} at best, after epoch {best['epoch']}"
 
 
 def next_commands(settings: PretrainSettings, run: Path) -> str:

@@ -92,7 +92,7 @@ def _images(images: Images, sample: Sample) -> Iterator[str]:
     yield f"{images.number:,}{labels}; {sample.tried:,} of them decoded"
     if sample.sides:
         smallest, middle, largest = (f"{width} x {height}" for width, height in sample.sides)
-        yield f"sizes: {middle} px in the middle, {smallest} to {largest}"
+        yield f"sizes: {smallest} to {largest} px, median {middle}"
     if sample.bad:
         reasons = "; ".join(f"{count} {reason}" for reason, count in list(sample.bad.items())[:3])
         yield f"cannot be read: {sample.num_bad} of {sample.tried} ({reasons}), such as {sample.bad_files[0].path}"

@@ -71,7 +71,7 @@ RESULTS = (
     Row("time", lambda facts: facts["progress"]["seconds"] or None, duration),
     Row("images/s", lambda facts: facts["speed"]["median_images_per_second"], _count, lambda facts: ""),
     Row("loss", lambda facts: facts["loss"]["epochs"][-1] if facts["loss"]["epochs"] else None, "{:.3f}".format),
-    Row("ln K minus CLS loss", lambda facts: facts["loss"]["gap"], "{:.3f}".format),
+    Row("ln K minus CLS loss", lambda facts: facts["loss"]["gap"], "{:z.3f}".format),
     Row("k-NN, start", lambda facts: facts["knn"]["untrained"], _share),
     Row("k-NN, raw pixels", lambda facts: facts["knn"]["raw_pixels"], _share),
     Row("k-NN, best", lambda facts: facts["knn"]["best"], _share, _protocol),

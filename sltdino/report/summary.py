@@ -122,7 +122,11 @@ def _state(run: Path, status: Mapping[str, Any]) -> dict[str, Any]:
     is_resumable = has_checkpoint(run)
     if state == "running" and not is_held(run / LOCK):
         command = f"sltdino resume {shlex.quote(str(run))}"
-        way_on = f"go on with: {command}" if is_resumable else "it had no checkpoint yet, so start it again"
+        way_on = (
+            f"go on with: {command}"
+            if is_resumable
+            else "it had no checkpoint yet, so start it again, with --overwrite"
+        )
         state, message = "interrupted", f"its process is gone; {way_on}"
     return {"state": state, "message": message, "exit_code": code, "resumable": is_resumable}
 

@@ -4,6 +4,8 @@ import shlex
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
+from sltdino.training.health import STARTING
+
 Grade = Literal["good", "so-so", "bad", "too early"]
 
 _EARLY_SHARE = 0.05
@@ -116,6 +118,9 @@ def _by_loss(facts: Mapping[str, Any]) -> Judged:
     if gap is None or log_k is None:
         return Judged("so-so", unknown, "give labelled crops with --val-dir", "")
     share = gap / log_k
+    is_starting = any(finding["name"] == STARTING for finding in facts["health"]["findings"])
+    if share < _HARDLY_LEARNT and is_going_on and is_starting:
+        return Judged("too early", "the loss is still where every run begins", "", "")
     if share < _HARDLY_LEARNT:
         place = f"{share:.1%} below" if share > 0 else "not below"
         why = f"the CLS loss is {place} that of guessing (ln K = {log_k:.2f}): it has hardly learnt anything"

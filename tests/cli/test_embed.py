@@ -18,7 +18,7 @@ def test_the_features_of_a_run_are_those_of_its_last_checkpoint(
     result = run("embed", str(finished_once), str(pictures), "-o", str(tmp_path / "out"), "--device", "cpu")
     assert result.code == 0
     clips, without, index = result.out.splitlines()
-    assert clips.startswith("1 clips, 24 images in 24 frames, ")
+    assert clips.startswith("1 clip, 24 images in 24 frames, ")
     assert without == "without features: 0 missing, 0 black, 0 unreadable"
     assert index == str(tmp_path / "out/index.json")
     assert result.err[-1].startswith("24 of 24 images")
@@ -45,7 +45,10 @@ def test_an_export_of_a_run_gives_the_features_of_the_run(
 
 
 def test_json_is_the_summary_alone_on_stdout(run: Any, finished_once: Path, pictures: Path, tmp_path: Path) -> None:
-    result = run("embed", str(finished_once), str(pictures), "-o", str(tmp_path / "out"), "--json", "--device", "cpu")
+    typed = ("embed", str(finished_once), str(pictures), "--device", "cpu")
+    assert any("24 of 24 images" in line for line in run(*typed, "-o", str(tmp_path / "loud")).err)
+    result = run(*typed, "-o", str(tmp_path / "out"), "--json", "-q")
+    assert not any("24 of 24 images" in line for line in result.err)
     summary = json.loads(result.out)
     assert summary["counts"] == {"clips": 1, "frames": 24, "images": 24, "missing": 0, "black": 0, "bad": 0}
     assert summary["index_file"] == str(tmp_path / "out/index.json")

@@ -16,7 +16,10 @@ def test_the_report_is_written_beside_the_page(run: Run, finished: Path, tmp_pat
     done = run("inspect", str(finished), "--html", str(path))
     assert done.code == 0
     assert "verdict" in done.out
-    assert done.err == [f"report: {path}, {path.stat().st_size / 1e6:.1f} MB"]
+    assert done.err == [
+        "report: drawing its pictures, which takes some seconds",
+        f"report: {path}, {path.stat().st_size / 1e6:.1f} MB",
+    ]
     assert path.read_text().startswith("<!doctype html>")
 
 

@@ -94,7 +94,7 @@ OTHER = {
     b"<html>404</html>": "neither",
     b"\0" * 1000: "zeroed",
     b"a" * 257 + b"ustar": "tar archive",
-    b"\x08\x0a\x12\x07pytorch\x1a\x05": "ONNX model, which onnxruntime reads",
+    b"\x08\x0a\x12\x07pytorch\x1a\x05": "ONNX model, which onnxruntime reads and sltdino does not.; name a run",
     b'{"file": "b.pt", "verification": {}}': r"tells about an export; the weights are in b\.pt",
     b'{"algorithm": "dino"}': "tells about a run",
     b"[1, 2]": "it is JSON",

@@ -148,3 +148,8 @@ def test_only_another_list_is_replaced(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match="is no exclusion list"):
         write_exclusions(path, tmp_path, [], comment="")
     assert path.read_text() == "my notes"
+
+
+def test_a_folder_in_the_place_of_a_list_is_called_one(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is a folder; name a list that `sltdino check` wrote"):
+        read_exclusions(tmp_path)

@@ -66,7 +66,8 @@ def test_a_link_or_a_copy_under_another_name_is_found_by_its_content(make: Any, 
     make(train / "3.png", val / "5.png")
     assert refusal(train, val) == (
         f"--val-dir: 1 of 7 validation images are copies of training images: {val}/5.png of {train}/3.png; "
-        "keep one of each two, or split the images anew"
+        "keep one of each two, or split the images anew; all of them, and a list for `pretrain --exclude`: "
+        f"sltdino check {train} --val-dir {val}"
     )
 
 

@@ -214,3 +214,22 @@ def test_what_is_no_backbone_is_refused(own: Path, trained: Path, tmp_path: Path
     (own / "checkpoint_prev.pt").unlink()
     with pytest.raises(MissingInputError, match="stopped before its first checkpoint"):
         sltdino.evaluate(own)
+
+
+def test_what_the_run_left_out_by_exclude_is_left_out_of_its_own_folders_and_of_no_others(
+    tmp_path: Path, train_in: Callable[..., Any]
+) -> None:
+    images, val = paint(tmp_path / "train", 12, seed=1), paint(tmp_path / "val", 6, seed=2)
+    shutil.copy(next((val / "flat").iterdir()), images / "flat" / "leaked.png")
+    listed = tmp_path / "exclude.txt"
+    listed.write_text(f"# folder: {images}\nflat/leaked.png\n")
+    run = train_in(tmp_path / "run", images=images, val_dir=str(val), exclude=str(listed), epochs=1).run_dir
+    report = sltdino.evaluate(run, options=OPTIONS)
+    assert sum(report.record["train_counts"]) == 36
+    assert report.record["exclude"] == str(listed)
+    assert any(note.startswith("left out: 1 images") for note in report.record["notes"])
+    with pytest.raises(SettingsError, match=r"copies of training images.*leaked\.png"):
+        sltdino.evaluate(run, train_dirs=[images], options=OPTIONS)
+    listed.unlink()
+    with pytest.raises(MissingInputError, match=r"the run's --exclude: .*put it back, or name --train-dir"):
+        sltdino.evaluate(run, options=OPTIONS)

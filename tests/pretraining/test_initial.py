@@ -107,7 +107,7 @@ def test_k_nn_of_the_start_is_called_initial_weights_and_getting_worse_is_said(
     reporter = recorder()
     run = train(init_from=str(weights), val_dir=labelled, reporter=reporter, **FOLLOW).run_dir
     assert any(line.startswith("epoch 1: k-NN 80.0% (initial weights 90.0%") for line in reporter.said)
-    assert "k-NN 90.0% before, 70.0% after" in reporter.said[-2]
+    assert "k-NN 70.0%, 80.0% at best, after epoch 1 (initial weights 90.0%" in reporter.said[-2]
     assert "worse than the initial weights: try a lower --learning-rate" in reporter.said[-2]
     page = render(summarize(run), ASCII)
     assert "k-NN 70.0% (initial weights 90.0%" in page

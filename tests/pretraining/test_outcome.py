@@ -23,7 +23,18 @@ MEASURES = {"rankme": 38.4, "rankme_max": 128}
 
 
 def ended(knn: float, *, untrained: float, pixels: float = 0.1, best: Any = None) -> RunSummary:
-    return RunSummary(Path("r"), 76, 2, best or {"metric": "knn"}, knn, untrained, pixels, 65.0, MEASURES, MEASURES)
+    return RunSummary(
+        Path("r"),
+        76,
+        2,
+        best or {"metric": "knn", "value": knn, "epoch": 2},
+        knn,
+        untrained,
+        pixels,
+        65.0,
+        MEASURES,
+        MEASURES,
+    )
 
 
 def settled(**flags: Any) -> PretrainSettings:
@@ -58,15 +69,32 @@ def test_trained_weights_that_got_worse_come_with_what_keeps_them() -> None:
     assert "worse than the initial weights: try a lower --learning-rate, --layer-decay 0.9 or fewer epochs" in said
 
 
+def test_the_best_epoch_is_said_where_the_last_is_worse() -> None:
+    best = {"metric": "knn", "value": 0.4, "epoch": 1}
+    assert "k-NN 20.0%, 40.0% at best, after epoch 1 (untrained" in outcome(
+        ended(0.2, untrained=0.1, best=best), settled(), SOUND
+    )
+    assert "at best" not in outcome(ended(0.2, untrained=0.1), settled(), SOUND)
+
+
+def test_a_collapse_in_force_at_the_end_is_said_once_with_labels_and_without() -> None:
+    collapse = Finding(UNIFORM, True, 300, "the teacher knows nothing", "raise --learning-rate")
+    unlabelled = RunSummary(Path("r"), 76, 2, {"metric": "loss"}, None, None, None, 65.0, MEASURES, MEASURES)
+    for summary in (unlabelled, ended(0.2, untrained=0.1), ended(0.2, untrained=0.3)):
+        assert outcome(summary, settled(), SOUND, [collapse]).count("uniform collapse") == 1
+
+
 def test_ending_below_raw_pixels_is_said_in_words() -> None:
     better = ended(0.2, untrained=0.1, pixels=0.3)
-    assert "k-NN 10.0% before, 20.0% after (still below raw pixels 30.0%)" in outcome(better, settled(), SOUND)
+    assert "k-NN 20.0% (untrained network 10.0%, still below raw pixels 30.0%)" in outcome(better, settled(), SOUND)
     assert "still" not in outcome(ended(0.2, untrained=0.1, pixels=0.2), settled(), SOUND)
 
 
 def test_without_labels_the_rank_is_said_and_from_what_it_came() -> None:
     unlabelled = RunSummary(Path("r"), 76, 2, {"metric": "loss"}, None, None, None, 65.0, MEASURES, {"rankme": 12.3})
-    assert outcome(unlabelled, settled(), SOUND) == "done: 76 steps in 65 s; RankMe 38 of 128, 12 at the start"
+    assert outcome(unlabelled, settled(), SOUND) == (
+        "done: 76 steps in 65 s of training; RankMe 38 of 128, 12 at the start"
+    )
     later = unlabelled._replace(measures_untrained={})  # the run began before it was measured
     assert outcome(later, settled(), SOUND).endswith("RankMe 38 of 128")
     assert "RankMe" not in outcome(ended(0.2, untrained=0.1), settled(), SOUND)

@@ -235,7 +235,7 @@ def test_a_killed_run_without_a_checkpoint_is_not_said_to_be_resumable(finished:
     for path in finished.glob("*.pt"):
         path.unlink()
     (finished / "status.json").write_text('{"state": "running"}')
-    assert summarize(finished)["message"].endswith("it had no checkpoint yet, so start it again")
+    assert summarize(finished)["message"].endswith("it had no checkpoint yet, so start it again, with --overwrite")
 
 
 def test_a_folder_of_another_program_s_params_is_named(tmp_path: Path) -> None:
@@ -265,7 +265,7 @@ def test_measures_without_labels_are_shown_from_start_to_now(finished: Path) -> 
     assert "label-free rankme 5 -> 35 ▁▃▆█" in words(finished)
     with (finished / "metrics.jsonl").open("a") as file:
         file.write(json.dumps({"step": 12, "context": "eval", "epoch": 4, "rankme": 7.0, "sample": "other"}) + "\n")
-    assert "label-free rankme 7 -> 7" in words(finished)  # on other images nothing compares
+    assert "label-free rankme 7 health" in words(finished)  # on other images nothing compares
 
 
 def test_the_newest_stored_evaluation_is_a_small_table(finished: Path) -> None:

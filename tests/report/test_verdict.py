@@ -47,6 +47,11 @@ def judged(*, step: int = 100, state: str = "done", findings: Any = (), gap: flo
         ({"knn": NO_KNN, "gap": -0.1}, "bad", "not below that of guessing"),
         ({"knn": NO_KNN, "gap": None}, "so-so", "was not measured"),
         ({"knn": NO_KNN, "gap": 0.1, "state": "running", "step": 50}, "so-so", "hardly learnt anything"),
+        (
+            {"knn": NO_KNN, "gap": -0.1, "state": "running", "step": 20, "findings": [STARTING]},
+            "too early",
+            "where every run begins",
+        ),
         ({"knn": NO_KNN, "state": "running", "step": 4}, "too early", "too few steps"),
         ({"knn": NO_KNN, "state": "interrupted", "step": 4}, "too early", "too few steps"),
         ({"knn": KNN | {"best": 0.2, "last": 0.2}, "state": "running", "step": 20}, "too early", "first quarter"),

@@ -91,7 +91,7 @@ def _broken(survey: Survey) -> Iterator[Flaw]:
         reasons = Counter(survey.reasons[index] for index in found.tolist())
         counted = "; ".join(f"{count:,} {reason}" for reason, count in reasons.most_common(3))
         text = f"images cannot be read ({counted})"
-        remedy = "mend them, or use the list; pretrain stops where they are more than 1 % of the images"
+        remedy = "mend them, or use the list; pretrain stops where they are more than 1% of the images"
         yield Flaw("broken", len(found), len(survey.images), text, remedy, _singles(found), True)
 
 
@@ -106,13 +106,17 @@ def _empty(survey: Survey) -> Iterator[Flaw]:
             yield Flaw(name, len(order), len(survey.images), text, remedy, _singles(order), True)
 
 
+def _groups_counted(number: int) -> str:
+    return "1 group" if number == 1 else f"{number:,} groups"
+
+
 def _same(survey: Survey) -> Iterator[Flaw]:
     groups = [group for group in survey.duplicates.same if not survey.is_mixed(group)]
     extra = sum(len(group) - 1 for group in groups)
     if extra:
         clips = sum(len(np.unique(survey.names.clip_of[group])) > 1 for group in groups)
         across = f", {clips:,} of them across clips" if survey.names.clips else ""
-        text = f"images have the pixels of an earlier one ({len(groups):,} groups{across})"
+        text = f"images have the pixels of an earlier one ({_groups_counted(len(groups))}{across})"
         remedy = "the list keeps the first of each: the loss pulls apart what is in a batch, copies too"
         yield Flaw("copies", extra, len(survey.images), text, remedy, _groups(groups), True)
     torn = [
@@ -129,7 +133,7 @@ def _near(survey: Survey) -> Iterator[Flaw]:
     if groups:
         extra = sum(len(group) - 1 for group in groups)
         another = "a frame of another clip" if survey.names.clips else "an earlier one"
-        text = f"images are nearly {another} ({len(groups):,} groups)"
+        text = f"images are nearly {another} ({_groups_counted(len(groups))})"
         remedy = _drop("near", "look at them: a second upload, a still; if they are unwanted")
         yield Flaw("near-copies", extra, len(survey.images), text, remedy, _groups(groups))
     if survey.duplicates.left_out:

@@ -153,7 +153,8 @@ def _label_free(measures: Mapping[str, Any], glyphs: Glyphs) -> list[str]:
     for name, values in measures.items():
         title = "" if lines else "label-free"
         shown = sparkline(values["curve"], 20, glyphs) if len(values["curve"]) >= _FEW else ""
-        lines += row(title, f"{name.replace('_', ' '):<15} {values['start']:.4g} -> {values['last']:.4g}  {shown}")
+        went = f" -> {values['last']:.4g}  {shown}" if len(values["curve"]) > 1 else ""
+        lines += row(title, f"{name.replace('_', ' '):<15} {values['start']:.4g}{went}")
     return lines
 
 
