@@ -22,8 +22,7 @@ from sltdino.core.run_files import (
 from sltdino.core.run_place import refuse_unless_new
 from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_files import LoadedSettings
-from sltdino.data.exclusions import read_exclusions
-from sltdino.data.image_folder import ImageFolder, scan
+from sltdino.data.image_folder import ImageFolder, scan_listed
 from sltdino.errors import (
     CheckpointError,
     MissingInputError,
@@ -105,8 +104,7 @@ def listed_images(settings: PretrainSettings) -> ImageFolder:
     Raises:
         MissingInputError, DataError: as `scan` and `read_exclusions`.
     """
-    listed = settings.dataset.exclude
-    return scan(settings.train_dir, exclusions=None if listed is None else read_exclusions(listed))
+    return scan_listed(settings.train_dir, settings.dataset.exclude)
 
 
 def check_output_dir(settings: PretrainSettings, out: Path) -> None:
