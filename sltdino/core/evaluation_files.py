@@ -126,9 +126,7 @@ def _read(path: Path) -> dict[str, Any]:
     record = json_files.read(path)
     schema = record.get("schema") if isinstance(record, dict) else None
     if type(schema) is int and SCHEMA < schema < 2**53:
-        raise RunFolderError(
-            f"{path}: of schema {schema}, and this version reads {SCHEMA}; update sltdino"
-        )
+        raise RunFolderError(f"{path}: of schema {schema}, and this version reads {SCHEMA}; update sltdino")
     if wrong := "schema" if schema != SCHEMA else _wrong(record):
         raise RunFolderError(f"{path}: not what `sltdino evaluate` writes there ({printable(wrong)}); remove it")
     return record  # type: ignore[no-any-return]

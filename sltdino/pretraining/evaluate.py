@@ -17,9 +17,10 @@ from sltdino.core.run_files import (
     stored_settings,
 )
 from sltdino.core.settings import PretrainSettings
-from sltdino.errors import CannotCreateError, SettingsError
+from sltdino.errors import CannotCreateError
 from sltdino.evaluation.evaluate import DEFAULTS, EvaluateOptions, Evaluation, as_record, evaluate_backbone
 from sltdino.exporting.backbone import TrainedBackbone, Which, load_trained_backbone
+from sltdino.pretraining.labelled_folders import folders_of
 from sltdino.pretraining.starting_network import StartingNetwork, random_network, starting_network
 
 
@@ -59,7 +60,8 @@ def evaluate(
 
     Args:
         source: a run folder, a checkpoint, or a file of weights, as for `embed`.
-        train_dirs, val_dirs: folders whose sub-folders are the labels; by default, those of the run.
+        train_dirs, val_dirs: folders whose sub-folders are the labels; by default, those of the run. Where there are
+            none to train on, the validation images are judged by each other.
         which: the checkpoint of a run folder.
         output: a JSON file that gets the record too.
 
@@ -68,22 +70,23 @@ def evaluate(
             written. SltDinoError: otherwise as `load_trained_backbone` and `evaluate_backbone`.
     """
     loaded = _load(source, which)
-    train_dirs, val_dirs = _folders(source, loaded.settings, train_dirs, val_dirs)
+    folders = folders_of(source, loaded.settings, train_dirs, val_dirs)
     run, notes = _run_folder(source)
     if output is not None:
         files.refuse_what_is_no_file(output)
         files.probe(output.absolute().parent)  # now, and not when everything is computed
     start = _start(loaded, source)
     found = evaluate_backbone(
-        loaded.backbone, start.network, train_dirs, val_dirs, options=options, on_progress=on_progress
-    )
-    found = found._replace(notes=(*notes, *found.notes))
+        loaded.backbone, start.network, folders.train, folders.val, options=options, exclude=folders.exclude,
+        on_progress=on_progress,
+    )  # fmt: skip
+    found = found._replace(notes=(*notes, *folders.notes, *found.notes))
     file, step = _file(source, loaded), loaded.backbone.metadata.get("global_step")
     what = {
         "checkpoint": None if loaded.checkpoint is None else file,
         "step": step if type(step) is int else None,
-        "train_dirs": [folder.absolute() for folder in train_dirs],
-        "val_dirs": [folder.absolute() for folder in val_dirs],
+        "train_dirs": [folder.absolute() for folder in folders.train],
+        "val_dirs": [folder.absolute() for folder in folders.val],
     }
     facts = {"schema": SCHEMA, "timestamp": json_files.now(), "backbone": source.absolute()}
     record = json.loads(json_files.dumps({**facts, **what, "untrained": start.text, **as_record(found)}))
@@ -99,27 +102,6 @@ def _load(source: Path, which: Which) -> _Source:
         return _Source(backbone, None, None)
     checkpoint = load_checkpoint(source, which=which)
     return _Source(backbone, checkpoint, stored_settings(checkpoint))
-
-
-def _folders(
-    source: Path, settings: PretrainSettings | None, train_dirs: Sequence[Path], val_dirs: Sequence[Path]
-) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
-    """What was named, else the run's own."""
-    own_val = settings.evaluation.val_dir if settings is not None else None
-    train = tuple(train_dirs) or (settings.train_dir if settings is not None else ())
-    val = tuple(val_dirs) or ((own_val,) if own_val is not None else ())
-    whose = "is no run or checkpoint" if settings is None else "was trained without --val-dir"
-    problems = [
-        f"{option}: missing; name a folder with a sub-folder for each label, because {source} {reason}"
-        for option, folders, reason in (
-            ("--train-dir", train, "is no run or checkpoint"),
-            ("--val-dir", val, whose),
-        )
-        if not folders
-    ]
-    if problems:
-        raise SettingsError(*problems)
-    return train, val
 
 
 def _run_folder(source: Path) -> tuple[Path | None, tuple[str, ...]]:
