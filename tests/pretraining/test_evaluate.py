@@ -172,7 +172,7 @@ def test_weights_of_no_run_need_folders(trained: Path, tmp_path: Path) -> None:
     sltdino.export(trained / "run", format="slt", out=tmp_path / "slt.pt")
     with pytest.raises(SettingsError) as caught:
         sltdino.evaluate(tmp_path / "slt.pt")
-    assert [problem.partition(":")[0] for problem in caught.value.problems] == ["--train-dir", "--val-dir"]
+    assert [problem.partition(":")[0] for problem in caught.value.problems] == ["--val-dir"]
 
 
 def test_overwrite_removes_the_evaluations_of_the_earlier_run(
@@ -214,3 +214,46 @@ def test_what_is_no_backbone_is_refused(own: Path, trained: Path, tmp_path: Path
     (own / "checkpoint_prev.pt").unlink()
     with pytest.raises(MissingInputError, match="stopped before its first checkpoint"):
         sltdino.evaluate(own)
+
+
+def test_without_training_labels_the_images_are_judged_by_each_other_as_the_run_s_own_probe_does(
+    trained: Path, train_in: Callable[..., Any], tmp_path: Path
+) -> None:
+    flat, val, run = tmp_path / "flat", str(trained / "val"), tmp_path / "run"
+    flat.mkdir()
+    for at, path in enumerate(sorted((trained / "train").rglob("*.png"))):
+        shutil.copy(path, flat / f"{at}.png")
+    train_in(run, images=flat, val_dir=val, epochs=1)
+    report = sltdino.evaluate(run, options=OPTIONS)
+    first, last = measured(run)
+    assert accuracy(report, "trained", "knn", 20) == pytest.approx(last["knn"], abs=1e-10)
+    assert accuracy(report, "raw pixels", "knn", 20) == pytest.approx(first["knn_pixels"], abs=1e-10)
+    assert report.record["train_dirs"] == []
+    assert report.record["protocol"].startswith("18 validation images, each judged by all the others, at")
+    assert "cross-validated in 5 folds of images" in report.record["protocol"]
+    by_signer = sltdino.evaluate(run, options=OPTIONS._replace(group_regex="^(signer[0-9]+)"))
+    assert by_signer.record["groups"] == {"regex": "^(signer[0-9]+)", "train": 3, "val": 3, "dropped": 0}
+    assert "each judged by those of other groups" in by_signer.record["protocol"]
+    assert "intervals: 3 groups are few, so they are too narrow" in by_signer.record["notes"]
+    assert len(read_evaluations(run)) == 2
+
+
+def test_validation_images_that_the_run_was_trained_on_are_said_to_be(own: Path, trained: Path) -> None:
+    seen = "the run was trained on 36 of the 36 validation images, without their labels"
+    report = sltdino.evaluate(own, val_dirs=[trained / "train"], options=OPTIONS)
+    assert report.record["train_dirs"] == []
+    assert any(note.startswith(seen) for note in report.record["notes"])
+    turned = sltdino.evaluate(own, train_dirs=[trained / "val"], val_dirs=[trained / "train"], options=OPTIONS)
+    assert any(note.startswith(seen) for note in turned.record["notes"])
+    assert not any("trained on" in note for note in sltdino.evaluate(own, options=OPTIONS).record["notes"])
+
+
+def test_images_that_the_run_left_out_are_no_neighbours(
+    trained: Path, train_in: Callable[..., Any], tmp_path: Path
+) -> None:
+    listed = tmp_path / "list.txt"
+    listed.write_text(f"# folder: {trained / 'train'}\nflat/signer10-0.png\tdark\n")
+    train_in(tmp_path / "run", images=trained / "train", epochs=1, exclude=str(listed))
+    report = sltdino.evaluate(tmp_path / "run", val_dirs=[trained / "val"], options=OPTIONS)
+    assert report.record["train_counts"] == [11, 12, 12]
+    assert any(note.startswith("left out: 1 images, as") for note in report.record["notes"])
