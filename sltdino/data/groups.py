@@ -31,10 +31,10 @@ def group_names(paths: Sequence[Path], pattern: re.Pattern[str]) -> list[str]:
     """The group of every image: what the capture group holds of the first match in its file name.
 
     Raises:
-        DataError: a name does not match; says how many, and which.
+        DataError: a name does not match, or its group is empty; says how many, and which.
     """
     found = [pattern.search(path.name) for path in paths]
-    names = [match[1] if match else None for match in found]
+    names = [(match[1] or None) if match else None for match in found]  # an empty group would join strangers
     unmatched = [path.name for path, name in zip(paths, names, strict=True) if name is None]
     if unmatched:
         examples = ", ".join(map(repr, unmatched[:_EXAMPLES]))

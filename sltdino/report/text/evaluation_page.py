@@ -43,7 +43,9 @@ def _head(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         labels = _number(sum(count > 0 for count in counts), "label")
         yield side, f"{_number(sum(counts), 'image')} of {labels}{of_groups}: {folders}"
     if groups is not None:
-        dropped = f"no {'image is judged by its own' if one_sided else 'training image is of a group that val has'}"
+        dropped = "no training image is of a group that val has"
+        if one_sided:
+            dropped = "no image is judged by its own group"
         if groups["dropped"]:
             dropped = f"{_number(groups['dropped'], 'training image')} left out, whose groups val has"
         yield "groups", f"by {groups['regex']}; {dropped}"
