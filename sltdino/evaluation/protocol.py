@@ -58,8 +58,8 @@ def warnings(data: LabelledImages, *, ks: Sequence[int]) -> Iterator[str]:
         yield f"k = {', '.join(map(str, more))}: all {bank:,} {whose} vote; there are no more"
     if data.one_sided and data.val.groups_N is None:
         yield (
-            "each image is judged by all the others: frames of one clip or photos of one signer judge each other, "
-            "unless --group-regex keeps them apart"
+            "each image is judged by all the others: copies, frames of one clip and photos of one signer judge each "
+            "other, unless --group-regex keeps them apart"
         )
     if data.val.num_groups == 1:
         yield "intervals: the validation images are of one group, so they are by image and too narrow"
