@@ -71,6 +71,9 @@ def evaluate(
     Photos of one signer resemble each other. With --group-regex '^(signer[0-9]+)' and such names, no signer stands on
     both sides, and the intervals say what other signers would change.
 
+    One labelled folder is enough: where no --train-dir is named, and the run's own images have no labels or are those
+    of --val-dir, these are judged by each other: k-NN leaves each out, or its signer; the other methods go by folds.
+
     Where BACKBONE is a run, or lies in the folder of one, the results are kept in RUN/evaluations; the same call
     replaces them.
     """

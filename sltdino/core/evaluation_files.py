@@ -4,19 +4,88 @@ import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sltdino.core import files, json_files
+from sltdino.core.settings_schema import printable
 from sltdino.errors import RunFolderError
 
 EVALUATIONS = "evaluations"
 SCHEMA = 1
 _NAME = re.compile(r".+-[0-9a-f]{12}\.json")
-_KINDS: dict[str, type[Any] | tuple[type[Any], ...]] = {
-    "timestamp": str, "backbone": str, "checkpoint": (str, type(None)), "step": (int, type(None)), "train_dirs": list,
-    "val_dirs": list, "labels": list, "train_counts": list, "val_counts": list, "groups": (dict, type(None)),
-    "protocol": str, "results": list, "confusion": dict, "per_class": list,
-}  # fmt: skip
+_Share = Annotated[float, Field(ge=0, le=1)]
+_Gain = Annotated[float, Field(ge=-1, le=1)]
+_Interval = Field(min_length=2, max_length=2)
+_Count = Annotated[int, Field(ge=0, le=2**53)]
+
+
+class _Read(BaseModel):
+    """What readers take for granted of a file that others may have written; what newer versions add is let through."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+
+class _Method(_Read):
+    method: str
+    k: _Count | None = None
+    shots: _Count | None = None
+
+
+class _Result(_Method):
+    features: str
+    accuracy: _Share
+    accuracy_interval: Annotated[list[_Share], _Interval]
+    balanced_accuracy: _Share
+    balanced_accuracy_interval: Annotated[list[_Share], _Interval]
+
+
+class _Difference(_Method):
+    over: str
+    accuracy: _Gain
+    accuracy_interval: Annotated[list[_Gain], _Interval]
+
+
+class _Class(_Read):
+    label: str
+    count: _Count
+    precision: _Share
+    recall: _Share
+    f1: _Share
+
+
+class _Confusion(_Read):
+    method: str = ""
+    matrix: list[list[_Count]] = []
+
+
+class _Groups(_Read):
+    regex: str
+    train: _Count
+    val: _Count
+    dropped: _Count
+
+
+class _Record(_Read):
+    timestamp: str
+    backbone: str
+    checkpoint: str | None
+    step: _Count | None
+    train_dirs: list[str]
+    val_dirs: list[str]
+    labels: list[str]
+    train_counts: list[_Count]
+    val_counts: list[_Count]
+    groups: _Groups | None
+    protocol: str
+    results: list[_Result]
+    gains: list[_Difference] = []
+    confusion: _Confusion
+    per_class: list[_Class]
+    notes: list[str] = []
+    bad_images: list[Any] = []
+    untrained: str | None = None
 
 
 def evaluation_file(run: Path, name: str, what: Mapping[str, object]) -> Path:
@@ -56,9 +125,20 @@ def evaluation_files(run: Path) -> list[Path]:
 def _read(path: Path) -> dict[str, Any]:
     record = json_files.read(path)
     schema = record.get("schema") if isinstance(record, dict) else None
-    if isinstance(schema, int) and schema > SCHEMA:
+    if type(schema) is int and SCHEMA < schema < 2**53:
         raise RunFolderError(f"{path}: of schema {schema}, and this version reads {SCHEMA}; update sltdino")
-    wrong = [key for key, kind in _KINDS.items() if schema != SCHEMA or not isinstance(record.get(key), kind)]
-    if wrong:
-        raise RunFolderError(f"{path}: not what `sltdino evaluate` writes there ({wrong[0]}); remove it")
+    if wrong := "schema" if schema != SCHEMA else _wrong(record):
+        raise RunFolderError(f"{path}: not what `sltdino evaluate` writes there ({printable(wrong)}); remove it")
     return record  # type: ignore[no-any-return]
+
+
+def _wrong(record: object) -> str:
+    """Where a record is not what it should be; empty where all is well."""
+    try:
+        found = _Record.model_validate(record)
+    except ValidationError as error:
+        return ".".join(map(str, error.errors(include_url=False, include_input=False)[0]["loc"])) or "no object"
+    number, matrix = len(found.labels), found.confusion.matrix
+    if matrix and {number} != {len(matrix), *map(len, matrix)}:
+        return "confusion.matrix"
+    return next((key for key in ("train_counts", "val_counts") if len(getattr(found, key)) != number), "")

@@ -37,7 +37,7 @@ def group_names(paths: Sequence[Path], pattern: re.Pattern[str]) -> list[str]:
     """The `group_name` of every image.
 
     Raises:
-        DataError: a name does not match; says how many, and which.
+        DataError: a name does not match, or its group is empty; says how many, and which.
     """
     names = [group_name(path.name, pattern) for path in paths]
     unmatched = [path.name for path, name in zip(paths, names, strict=True) if not name]

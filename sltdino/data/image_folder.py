@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sltdino.data.exclusions import Excluded, Exclusions
+from sltdino.data.exclusions import Excluded, Exclusions, read_exclusions
 from sltdino.data.scanner import Folder, Scanner, natural_key
 from sltdino.errors import DataError
 
@@ -119,6 +119,15 @@ def scan(roots: Sequence[Path], *, exclusions: Exclusions | None = None) -> Imag
         warnings=scanner.warnings(),
         excluded=excluded,
     )
+
+
+def scan_listed(roots: Sequence[Path], listed: Path | None) -> ImageFolder:
+    """The images of a run: `scan` without those that its list, `--exclude`, names.
+
+    Raises:
+        MissingInputError, DataError: as `scan` and `read_exclusions`.
+    """
+    return scan(roots, exclusions=None if listed is None else read_exclusions(listed))
 
 
 def common_folder(inputs: Sequence[Path]) -> Path:

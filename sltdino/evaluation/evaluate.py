@@ -11,14 +11,14 @@ from sltdino.core.distributed import join
 from sltdino.core.json_files import text
 from sltdino.core.settings_base import known
 from sltdino.errors import SettingsError
-from sltdino.evaluation.bootstrap import REPLICATES
 from sltdino.evaluation.embed import Backbone
 from sltdino.evaluation.features import Pixels
-from sltdino.evaluation.few_shot import DRAWS
 from sltdino.evaluation.frozen_features import BadFile, frozen_features
+from sltdino.evaluation.label_free import feature_std
 from sltdino.evaluation.labelled import LabelledImages, Numbers, check_classes, labelled_images
 from sltdino.evaluation.linear_probe import check_solver
 from sltdino.evaluation.metrics import ClassScore, class_scores
+from sltdino.evaluation.protocol import afterthoughts, protocol, warnings
 from sltdino.evaluation.scores import TRAINED, UNTRAINED, Gain, Score, possible_shots, score_features
 from sltdino.models.vit import VisionTransformer
 
@@ -47,6 +47,8 @@ class EvaluateOptions(NamedTuple):
 
 
 DEFAULTS = EvaluateOptions()
+MOST_LABELS = 1_000
+"""Of a confusion matrix that is kept: of 3,000 it would be a file of 100 MB."""
 
 
 class Groups(NamedTuple):
@@ -65,7 +67,7 @@ class Confusion(NamedTuple):
 
     method: str
     matrix: tuple[tuple[int, ...], ...]
-    """Rows are the true classes, columns the predicted ones, both in the order of the labels."""
+    """Rows are the true classes, columns the predicted ones, both in the order of the labels; none of very many."""
 
 
 class Evaluation(NamedTuple):
@@ -105,7 +107,9 @@ def evaluate_backbone(
     Args:
         untrained: a network for comparison, fed as the backbone is.
         train_dirs, val_dirs: folders whose sub-folders are the labels; see `labelled_images` for what they may hold.
-        exclude: list of training images to leave out.
+            Without `train_dirs` the validation images are judged by each other: k-NN leaves each out, or its group, and
+            the other methods go by folds.
+        exclude: a list of training images to leave out.
         on_progress: called with the images done, and those to do, after every batch.
 
     Raises:
@@ -120,38 +124,41 @@ def evaluate_backbone(
         name: copy.deepcopy(network).to(device).eval()
         for name, network in ((TRAINED, backbone.network), (UNTRAINED, untrained))
     }
-    done, total = 0, len(data.train.paths) + len(data.val.paths)
+    sides = (data.val,) if data.one_sided else (data.train, data.val)
+    done, total = 0, sum(len(side.paths) for side in sides)
 
     def on_batch(number: int) -> None:
         nonlocal done
         done += number
         on_progress(done, total)
 
-    train, val = (
+    found = [
         frozen_features(
             networks, side.paths, pixels, tokens=options.tokens, batch_size=options.batch_size,
             num_workers=options.num_workers, on_batch=on_batch,
         )
-        for side in (data.train, data.val)
-    )  # fmt: skip
+        for side in sides
+    ]  # fmt: skip
+    train, val = found[0], found[-1]
     data = data._replace(train=data.train.take(train.rows), val=data.val.take(val.rows))
     shots, no_shots = possible_shots(data, options.shots)
-    notes = (*data.notes, *check_classes(data), *no_shots, *_warnings(data, options))
-    found = score_features(
+    notes = (*data.notes, *check_classes(data), *no_shots, *warnings(data, ks=options.k))
+    scored = score_features(
         train.features, val.features, data, ks=options.k, shots=shots, temp=options.temp, solver=options.solver
     )
+    spread = feature_std(train.features[TRAINED])
     return Evaluation(
         labels=data.labels,
         train_counts=_counts(data, data.train.labels_N),
         val_counts=_counts(data, data.val.labels_N),
         groups=_groups(data, options),
-        protocol=_protocol(data, options, pixels, shots),
-        results=found.scores,
-        gains=found.gains,
-        confusion=Confusion(f"{options.k[0]}-NN", tuple(map(tuple, found.confusion_CC.tolist()))),
-        per_class=class_scores(found.confusion_CC),
-        notes=(*notes, *found.notes),
-        bad_images=(*train.bad, *val.bad),
+        protocol=protocol(data, options, pixels, shots),
+        results=scored.scores,
+        gains=scored.gains,
+        confusion=Confusion(f"{options.k[0]}-NN", _matrix(scored.confusion_CC)),
+        per_class=class_scores(scored.confusion_CC),
+        notes=(*notes, *scored.notes, *afterthoughts(data, scored.scores, spread=spread)),
+        bad_images=tuple(bad for side in found for bad in side.bad),
     )
 
 
@@ -194,13 +201,8 @@ def _checked(backbone: Backbone, options: EvaluateOptions) -> Pixels:
     return Pixels(size, backbone.mean, backbone.std)
 
 
-def _warnings(data: LabelledImages, options: EvaluateOptions) -> tuple[str, ...]:
-    bank, notes = len(data.train.paths), list[str]()
-    if more := [k for k in options.k if k > bank]:
-        notes.append(f"k = {', '.join(map(str, more))}: all {bank:,} training images vote; there are no more")
-    if data.val.num_groups == 1:
-        notes.append("intervals: the validation images are of one group, so they are by image and too narrow")
-    return tuple(notes)
+def _matrix(confusion_CC: Numbers) -> tuple[tuple[int, ...], ...]:
+    return tuple(map(tuple, confusion_CC.tolist())) if len(confusion_CC) <= MOST_LABELS else ()
 
 
 def _counts(data: LabelledImages, labels_N: Numbers) -> tuple[int, ...]:
@@ -211,18 +213,3 @@ def _groups(data: LabelledImages, options: EvaluateOptions) -> Groups | None:
     if not options.group_regex:
         return None
     return Groups(options.group_regex, data.train.num_groups, data.val.num_groups, data.dropped)
-
-
-def _protocol(data: LabelledImages, options: EvaluateOptions, pixels: Pixels, shots: Sequence[int]) -> str:
-    token = {"cls": "CLS token", "mean": "mean of the patch tokens", "both": "CLS token and mean of the patch tokens"}
-    few = f"few-shot k-NN with {', '.join(map(str, shots))} labelled images of each class (mean of {DRAWS} draws)"
-    unit = f"{data.val.num_groups} groups" if data.val.num_groups > 1 else f"{len(data.val.paths):,} images"
-    sides = f"{len(data.val.paths):,} validation images against {len(data.train.paths):,} training images"
-    return "; ".join((
-        f"{sides} at {pixels.size} px, {token[options.tokens]}",
-        f"weighted {', '.join(f'{k}-NN' for k in options.k)} (cosine, temperature {options.temp:g})",
-        f"linear probe on standardised features ({options.solver}; L2 chosen on a fifth of the training "
-        f"{'groups' if data.train.num_groups > 1 else 'images'})",
-        *([few] if shots else []),
-        f"95% intervals: bootstrap over {unit} ({REPLICATES:,} replicates)",
-    ))  # fmt: skip

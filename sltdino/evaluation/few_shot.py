@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from sltdino.core.rng import generator
-from sltdino.evaluation.knn import knn_scores
+from sltdino.evaluation.knn import most_voted, nearest
 
 DRAWS = 20
 """Sets of labelled images that are drawn; the accuracy is the mean over them."""
@@ -26,6 +26,6 @@ def few_shot_predictions(
     for draw in range(DRAWS):
         rng = generator(seed, "few-shot", draw)
         chosen = torch.cat([rows[torch.from_numpy(rng.permutation(len(rows))[:shots])] for rows in rows_of])
-        scores = knn_scores(train_MD[chosen], labels_M[chosen], queries_BD, k=shots, temp=temp)
-        predicted.append(scores.argmax(dim=-1))
+        found = nearest(train_MD[chosen], queries_BD, k=shots)
+        predicted.append(most_voted(found, labels_M[chosen], k=shots, temp=temp))
     return torch.stack(predicted)

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_MOST_SIMILARITIES = 1 << 25
-"""Held at once, 128 MB: 5,000 queries against a million rows would be 20 GB."""
+_MOST_NUMBERS = 1 << 25
+"""Similarities or votes held at once, 128 MB: 5,000 queries against a million rows would be 20 GB."""
 
 
 class Neighbours(NamedTuple):
@@ -18,29 +18,30 @@ class Neighbours(NamedTuple):
     index_Bk: Tensor
 
 
-def nearest(bank_MD: Tensor, queries_BD: Tensor, *, k: int, leave_one_out: bool = False) -> Neighbours:
+def nearest(bank_MD: Tensor, queries_BD: Tensor, *, k: int, groups_M: Tensor | None = None) -> Neighbours:
     """The `k` bank rows of highest cosine with each query, or all of them where the bank has fewer.
 
     Beside the normalised features it takes about 128 MB, however large the bank is.
 
     Args:
-        leave_one_out: the queries are the bank, and no row is its own neighbour.
+        groups_M: the queries are the bank, and no row is a neighbour of another of its group, or of itself: with a
+            group for each, every row is left out in its turn. At least two groups. Where the others are fewer than
+            `k`, a row's similarities end in minus infinity, which has no vote.
     """
     bank_MD, queries_BD = F.normalize(bank_MD.float(), dim=-1), F.normalize(queries_BD.float(), dim=-1)
-    k = min(k, len(bank_MD) - leave_one_out)
-    parts = list(_nearest_by_parts(bank_MD, queries_BD, k, leave_one_out))
+    k = min(k, len(bank_MD) - (groups_M is not None))
+    parts = list(_nearest_by_parts(bank_MD, queries_BD, k, groups_M))
     return Neighbours(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
 def _nearest_by_parts(
-    bank_MD: Tensor, queries_BD: Tensor, k: int, leave_one_out: bool
+    bank_MD: Tensor, queries_BD: Tensor, k: int, groups_M: Tensor | None
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    size = max(1, _MOST_SIMILARITIES // len(bank_MD))
+    size = max(1, _MOST_NUMBERS // len(bank_MD))
     for start in range(0, len(queries_BD), size):
         similarity_bM = queries_BD[start : start + size] @ bank_MD.T
-        if leave_one_out:
-            rows = torch.arange(len(similarity_bM), device=similarity_bM.device)
-            similarity_bM[rows, start + rows] = float("-inf")
+        if groups_M is not None:
+            similarity_bM.masked_fill_(groups_M[start : start + size, None] == groups_M, float("-inf"))
         similarity_bk, index_bk = similarity_bM.topk(k, dim=-1)
         yield similarity_bk, index_bk
 
@@ -59,26 +60,26 @@ def votes(found: Neighbours, bank_labels_M: Tensor, *, k: int, temp: float) -> T
     return counted.scatter_add_(1, bank_labels_M[index_Bk], weights_Bk)
 
 
-def knn_scores(
-    bank_MD: Tensor, bank_labels_M: Tensor, queries_BD: Tensor, *, k: int, temp: float, leave_one_out: bool = False
-) -> Tensor:
-    """`votes` `[B, classes]` of the rows that `nearest` finds."""
-    found = nearest(bank_MD, queries_BD, k=k, leave_one_out=leave_one_out)
-    return votes(found, bank_labels_M, k=k, temp=temp)
+def most_voted(found: Neighbours, bank_labels_M: Tensor, *, k: int, temp: float) -> Tensor:
+    """The class of most `votes` of each query, `[B]`; 100,000 queries of 1,000 classes are never held at once."""
+    size = max(1, _MOST_NUMBERS // (int(bank_labels_M.max()) + 1))
+    parts = zip(torch.split(found.similarity_Bk, size), torch.split(found.index_Bk, size), strict=True)
+    return torch.cat([votes(Neighbours(*part), bank_labels_M, k=k, temp=temp).argmax(dim=-1) for part in parts])
 
 
 def knn_accuracy(
     bank_MD: Tensor, bank_labels_M: Tensor, queries_BD: Tensor, labels_B: Tensor, *, k: int, temp: float
 ) -> float:
     """Share of the queries whose label has most votes, 0..1."""
-    return _share_right(knn_scores(bank_MD, bank_labels_M, queries_BD, k=k, temp=temp), labels_B)
+    found = nearest(bank_MD, queries_BD, k=k)
+    return _share_right(most_voted(found, bank_labels_M, k=k, temp=temp), labels_B)
 
 
 def leave_one_out_accuracy(features_MD: Tensor, labels_M: Tensor, *, k: int, temp: float) -> float:
     """Share of the rows whose label has most votes among all the others, 0..1."""
-    scores = knn_scores(features_MD, labels_M, features_MD, k=k, temp=temp, leave_one_out=True)
-    return _share_right(scores, labels_M)
+    found = nearest(features_MD, features_MD, k=k, groups_M=torch.arange(len(features_MD), device=features_MD.device))
+    return _share_right(most_voted(found, labels_M, k=k, temp=temp), labels_M)
 
 
-def _share_right(scores_BC: Tensor, labels_B: Tensor) -> float:
-    return int((scores_BC.argmax(dim=-1) == labels_B).sum()) / len(labels_B)  # in float32, 0.1 is not a tenth
+def _share_right(classes_B: Tensor, labels_B: Tensor) -> float:
+    return int((classes_B == labels_B).sum()) / len(labels_B)  # in float32, 0.1 is not a tenth

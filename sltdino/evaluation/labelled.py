@@ -1,5 +1,6 @@
-"""Labelled images of both sides: what is trained on and what is judged, with nothing that stands on both."""
+"""Labelled images: of two sides with nothing in common, or of one whose images are judged by each other."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -7,10 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sltdino.data.exclusions import read_exclusions
 from sltdino.data.groups import group_names, group_pattern
 from sltdino.data.held_out import refuse_shared_images
-from sltdino.data.image_folder import ImageFolder, scan
+from sltdino.data.image_folder import ImageFolder, scan, scan_listed
 from sltdino.errors import DataError, SettingsError
 
 Numbers = NDArray[np.int64]
@@ -35,6 +35,10 @@ class Side(NamedTuple):
         """Groups that it has images of."""
         return 0 if self.groups_N is None else len(np.unique(self.groups_N))
 
+    def apart(self) -> Numbers:
+        """Numbers of what is never torn apart: the groups, or every image by itself."""
+        return np.arange(len(self.paths)) if self.groups_N is None else self.groups_N
+
 
 class LabelledImages(NamedTuple):
     """Both sides, ready to be judged."""
@@ -47,6 +51,8 @@ class LabelledImages(NamedTuple):
     """Training images left out because their group is judged."""
     notes: tuple[str, ...]
     """What was passed over, left out, or counts for less than it seems to."""
+    one_sided: bool = False
+    """Both sides are the same images, which are judged by each other."""
 
 
 def labelled_images(
@@ -59,8 +65,9 @@ def labelled_images(
     left out, so that no signer stands on both sides.
 
     Args:
+        train_dirs: none of them where the validation images are to be judged by each other.
+        exclude: a list of training images to leave out, as `--exclude` of a run.
         group_regex: searched in each file name; its one capture group names the image's group.
-        exclude: list of training images to leave out.
 
     Raises:
         MissingInputError: a folder is not there. SettingsError: labels are missing, images stand on both sides, or
@@ -68,12 +75,13 @@ def labelled_images(
             on.
     """
     pattern = group_pattern(group_regex) if group_regex else None
-    exclusions = None if exclude is None else read_exclusions(exclude)
-    train_images, val_images = scan(train_dirs, exclusions=exclusions), scan(val_dirs)
-    notes = [*train_images.warnings, *val_images.warnings]
-    if train_images.excluded is not None:
-        notes.append(train_images.excluded.text)
+    val_images = scan(val_dirs)
     labels = _labels(val_images, "--val-dir", val_dirs)
+    if not train_dirs:
+        return _one_sided(val_images, labels, pattern)
+    train_images = scan_listed(train_dirs, exclude)
+    left_out = (train_images.excluded.text,) if train_images.excluded is not None else ()
+    notes = [*train_images.warnings, *val_images.warnings, *left_out]
     if not set(labels) & set(_labels(train_images, "--train-dir", train_dirs)):
         raise SettingsError(
             f"--train-dir: has none of the labels of --val-dir ({_few(labels)}), but {_few(train_images.labels)}; name "
@@ -98,12 +106,23 @@ def labelled_images(
     return LabelledImages(labels, train, val, dropped, tuple(notes))
 
 
+def _one_sided(images: ImageFolder, labels: tuple[str, ...], pattern: re.Pattern[str] | None) -> LabelledImages:
+    notes = list(images.warnings)
+    side = _numbered(images, labels, "validation", notes)
+    if pattern is not None:
+        side = side._replace(groups_N=_numbers(group_names(side.paths, pattern)))
+    return LabelledImages(labels, side, side, 0, tuple(notes), one_sided=True)
+
+
 def check_classes(data: LabelledImages) -> tuple[str, ...]:
     """What is said of labels that one side lacks, once all images are known that can be read.
 
     Raises:
-        DataError: fewer than two labels have training images.
+        DataError: fewer than two labels have training images, or all images that are to judge each other are of one
+            group.
     """
+    if data.one_sided:
+        return _check_one_side(data)
     trained = np.bincount(data.train.labels_N, minlength=len(data.labels)) > 0
     if trained.sum() < 2:
         names = _few([label for label, has in zip(data.labels, trained, strict=True) if has])
@@ -113,6 +132,28 @@ def check_classes(data: LabelledImages) -> tuple[str, ...]:
         return ()
     count = int((~trained)[data.val.labels_N].sum())
     return (f"{count:,} validation images of {_few(absent)}, of which there are no training images, count as mistakes",)
+
+
+def _check_one_side(data: LabelledImages) -> tuple[str, ...]:
+    labels_N, apart_N = data.val.labels_N, data.val.apart()
+    if len(found := np.unique(labels_N)) < 2:
+        raise DataError(
+            f"--val-dir: has images of {_few([data.labels[i] for i in found])} alone; name at least two labels"
+        )
+    if len(np.unique(apart_N)) < 2:
+        raise DataError(
+            "--group-regex: all validation images are of one group, so nothing is left to judge them by; name other "
+            "images under --train-dir, or leave --group-regex out"
+        )
+    groups_of = np.bincount(np.unique(np.stack([labels_N, apart_N]), axis=1)[0], minlength=len(data.labels))
+    alone = groups_of == 1
+    if not alone.any():
+        return ()
+    names = _few([label for label, is_alone in zip(data.labels, alone, strict=True) if is_alone])
+    unit = "group" if data.val.groups_N is not None else "image"
+    return (
+        f"{int(alone[labels_N].sum()):,} validation images of {names}, which only one {unit} shows, count as mistakes",
+    )
 
 
 def _labels(images: ImageFolder, option: str, folders: Sequence[Path]) -> tuple[str, ...]:

@@ -27,10 +27,10 @@ def confusion_matrix(labels_N: Counts, predicted_N: Counts, *, num_classes: int)
     return pairs.reshape(num_classes, num_classes).astype(np.int64)
 
 
-def balanced_accuracy(confusion_CC: Counts) -> float:
-    """Mean recall of the classes that have images: rare classes count as much as frequent ones."""
-    counts_C = confusion_CC.sum(axis=1)
-    return float((np.diag(confusion_CC)[counts_C > 0] / counts_C[counts_C > 0]).mean())
+def balanced_accuracy(right_EN: NDArray[np.bool_], labels_N: Counts) -> float:
+    """Mean recall of the classes that have images, over experiments: rare classes count as much as frequent ones."""
+    counts_C, right_C = np.bincount(labels_N), np.bincount(labels_N, right_EN.mean(axis=0))
+    return float((right_C[counts_C > 0] / counts_C[counts_C > 0]).mean())
 
 
 def class_scores(confusion_CC: Counts) -> tuple[ClassScore, ...]:

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 from sltdino.core import files, json_files
 from sltdino.core.evaluation_files import EVALUATIONS, SCHEMA, evaluation_file, write_evaluation
-from sltdino.core.missing import not_there
 from sltdino.core.run_files import (
     PARAMS,
     LoadedCheckpoint,
@@ -18,9 +17,10 @@ from sltdino.core.run_files import (
     stored_settings,
 )
 from sltdino.core.settings import PretrainSettings
-from sltdino.errors import CannotCreateError, MissingInputError, SettingsError
+from sltdino.errors import CannotCreateError
 from sltdino.evaluation.evaluate import DEFAULTS, EvaluateOptions, Evaluation, as_record, evaluate_backbone
 from sltdino.exporting.backbone import TrainedBackbone, Which, load_trained_backbone
+from sltdino.pretraining.labelled_folders import folders_of
 from sltdino.pretraining.starting_network import StartingNetwork, random_network, starting_network
 
 
@@ -60,8 +60,8 @@ def evaluate(
 
     Args:
         source: a run folder, a checkpoint, or a file of weights, as for `embed`.
-        train_dirs, val_dirs: folders whose sub-folders are the labels; by default, those of the run, and without the
-            training images that the run left out by --exclude.
+        train_dirs, val_dirs: folders whose sub-folders are the labels; by default, those of the run, without what it
+            left out by --exclude. Where there are none to train on, the validation images are judged by each other.
         which: the checkpoint of a run folder.
         output: a JSON file that gets the record too.
 
@@ -70,25 +70,24 @@ def evaluate(
             written. SltDinoError: otherwise as `load_trained_backbone` and `evaluate_backbone`.
     """
     loaded = _load(source, which)
-    exclude = _own_list(loaded.settings) if not train_dirs else None
-    train_dirs, val_dirs = _folders(source, loaded.settings, train_dirs, val_dirs)
+    folders = folders_of(source, loaded.settings, train_dirs, val_dirs)
     run, notes = _run_folder(source)
     if output is not None:
         files.refuse_what_is_no_file(output)
         files.probe(output.absolute().parent)  # now, and not when everything is computed
     start = _start(loaded, source)
     found = evaluate_backbone(
-        loaded.backbone, start.network, train_dirs, val_dirs,
-        options=options, exclude=exclude, on_progress=on_progress,
+        loaded.backbone, start.network, folders.train, folders.val, options=options, exclude=folders.exclude,
+        on_progress=on_progress,
     )  # fmt: skip
-    found = found._replace(notes=(*notes, *found.notes))
+    found = found._replace(notes=(*notes, *folders.notes, *found.notes))
     file, step = _file(source, loaded), loaded.backbone.metadata.get("global_step")
     what = {
         "checkpoint": None if loaded.checkpoint is None else file,
         "step": step if type(step) is int else None,
-        "train_dirs": [folder.absolute() for folder in train_dirs],
-        "val_dirs": [folder.absolute() for folder in val_dirs],
-        **({} if exclude is None else {"exclude": exclude.absolute()}),
+        "train_dirs": [folder.absolute() for folder in folders.train],
+        "val_dirs": [folder.absolute() for folder in folders.val],
+        **({} if folders.exclude is None else {"exclude": folders.exclude.absolute()}),
     }
     facts = {"schema": SCHEMA, "timestamp": json_files.now(), "backbone": source.absolute()}
     record = json.loads(json_files.dumps({**facts, **what, "untrained": start.text, **as_record(found)}))
@@ -104,41 +103,6 @@ def _load(source: Path, which: Which) -> _Source:
         return _Source(backbone, None, None)
     checkpoint = load_checkpoint(source, which=which)
     return _Source(backbone, checkpoint, stored_settings(checkpoint))
-
-
-def _folders(
-    source: Path, settings: PretrainSettings | None, train_dirs: Sequence[Path], val_dirs: Sequence[Path]
-) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
-    """What was named, else the run's own."""
-    own_val = settings.evaluation.val_dir if settings is not None else None
-    train = tuple(train_dirs) or (settings.train_dir if settings is not None else ())
-    val = tuple(val_dirs) or ((own_val,) if own_val is not None else ())
-    whose = "is no run or checkpoint" if settings is None else "was trained without --val-dir"
-    problems = [
-        f"{option}: missing; name a folder with a sub-folder for each label, because {source} {reason}"
-        for option, folders, reason in (
-            ("--train-dir", train, "is no run or checkpoint"),
-            ("--val-dir", val, whose),
-        )
-        if not folders
-    ]
-    if problems:
-        raise SettingsError(*problems)
-    return train, val
-
-
-def _own_list(settings: PretrainSettings | None) -> Path | None:
-    """The list of images that the run left out of its folders.
-
-    Raises:
-        MissingInputError: it is no longer there.
-    """
-    listed = None if settings is None else settings.dataset.exclude
-    if listed is not None and not listed.exists():
-        raise MissingInputError(
-            f"the run's --exclude: {not_there(listed)}; put it back, or name --train-dir to take all images of a folder"
-        )
-    return listed
 
 
 def _run_folder(source: Path) -> tuple[Path | None, tuple[str, ...]]:

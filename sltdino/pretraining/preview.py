@@ -15,7 +15,7 @@ from sltdino.core.settings_schema import with_absolute_paths
 from sltdino.core.trackers import refuse_missing
 from sltdino.data.batches import BatchBuilder
 from sltdino.data.cache import free_memory
-from sltdino.data.image_folder import ImageFolder
+from sltdino.data.image_folder import ImageFolder, scan_listed
 from sltdino.errors import SltDinoError
 from sltdino.pretraining.advice import (
     Advice,
@@ -58,7 +58,6 @@ from sltdino.pretraining.start import (
     check_output_dir,
     continuation,
     folder_problems,
-    listed_images,
     out_of_memory_said,
     output_dir,
     overwrites,
@@ -120,7 +119,7 @@ class _Preview:
             check_output_dir(self.settings, out)
         images, sample, size = None, None, None
         with Collected(self.errors):
-            images = listed_images(self.settings)
+            images = scan_listed(self.settings.train_dir, self.settings.dataset.exclude)
         if images is not None:
             size = self._settled_size(images, out)
         probes = self._probes(images) if images is not None and size is not None else None

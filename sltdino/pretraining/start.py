@@ -22,8 +22,7 @@ from sltdino.core.run_files import (
 from sltdino.core.run_place import refuse_unless_new
 from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_files import LoadedSettings
-from sltdino.data.exclusions import read_exclusions
-from sltdino.data.image_folder import ImageFolder, scan
+from sltdino.data.image_folder import ImageFolder, scan_listed
 from sltdino.errors import (
     CheckpointError,
     MissingInputError,
@@ -89,7 +88,7 @@ def scan_images(settings: PretrainSettings, out: Path, reporter: Reporter) -> Im
         SettingsError: the run folder lies inside a training folder. MissingInputError, DataError: as `scan`.
     """
     check_output_dir(settings, out)
-    images = listed_images(settings)
+    images = scan_listed(settings.train_dir, settings.dataset.exclude)
     for warning in images.warnings:
         reporter.warn(warning)
     if images.excluded is not None:
@@ -97,16 +96,6 @@ def scan_images(settings: PretrainSettings, out: Path, reporter: Reporter) -> Im
     if images.other_formats:
         reporter.say(f"not read: {other_formats_text(images.other_formats)}")
     return images
-
-
-def listed_images(settings: PretrainSettings) -> ImageFolder:
-    """The images in the training folders, without those that `--exclude` names.
-
-    Raises:
-        MissingInputError, DataError: as `scan` and `read_exclusions`.
-    """
-    listed = settings.dataset.exclude
-    return scan(settings.train_dir, exclusions=None if listed is None else read_exclusions(listed))
 
 
 def check_output_dir(settings: PretrainSettings, out: Path) -> None:

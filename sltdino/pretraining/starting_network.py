@@ -9,7 +9,7 @@ import torch
 from sltdino.core import files
 from sltdino.core.rng import fold_in
 from sltdino.core.settings import PretrainSettings
-from sltdino.data.image_folder import scan
+from sltdino.data.image_folder import scan_listed
 from sltdino.errors import SettingsError, SltDinoError
 from sltdino.models.import_weights import ImportedBackbone, import_backbone
 from sltdino.models.initial_weights import start_from
@@ -44,7 +44,7 @@ def starting_network(
             return StartingNetwork(model.teacher.backbone, f"the weights the run started from, {imported.source.name}")
         if settings.vit.patch_init != "whitened":
             return StartingNetwork(model.teacher.backbone, f"the network the run started from (seed {settings.seed})")
-        images = scan(settings.train_dir)
+        images = scan_listed(settings.train_dir, settings.dataset.exclude)
         if images.fingerprint != fingerprint:
             raise SettingsError("its images are not those that it started on")
         start_weights(model, settings, images, None)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from sltdino.core.settings_files import load_settings
 from sltdino.data.exclusions import read_exclusions
-from sltdino.pretraining.start import listed_images
+from sltdino.data.image_folder import scan_listed
 
 
 @pytest.fixture
@@ -55,7 +55,8 @@ def test_training_takes_the_list_and_the_next_check_is_fine(run: Any, flawed: Pa
     listed = read_exclusions(Path("exclude-set-train.txt"))
     assert sorted(listed.names) == [b"black.png", b"copy.png", b"cut <b>.png"]
     flags = {"train_dir": str(flawed), "exclude": "exclude-set-train.txt"}
-    assert len(listed_images(load_settings("hands", flags=flags).settings)) == 8
+    settings = load_settings("hands", flags=flags).settings
+    assert len(scan_listed(settings.train_dir, settings.dataset.exclude)) == 8
 
 
 def test_json_holds_the_verdict_the_flaws_and_the_list(run: Any, flawed: Path) -> None:

@@ -19,6 +19,12 @@ def record(timestamp: str, **changes: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+RESULT = {
+    "features": "trained", "method": "knn", "k": 20, "accuracy": 0.25, "accuracy_interval": [0.1, 0.4],
+    "balanced_accuracy": 0.5, "balanced_accuracy_interval": [0, 1],
+}  # fmt: skip
+
+
 def test_a_run_that_was_never_evaluated_has_none(tmp_path: Path) -> None:
     assert read_evaluations(tmp_path) == []
 
@@ -50,6 +56,18 @@ def test_files_of_others_in_the_folder_are_passed_over(tmp_path: Path) -> None:
         ("{", "not JSON"),
         ("[]", r"not what `sltdino evaluate` writes there .*remove it"),
         (json.dumps(record("now", results={})), r"\(results\); remove it"),
+        (json.dumps(record("now", results=["damaged"])), r"\(results.0\); remove it"),
+        (json.dumps(record("now", results=[RESULT | {"accuracy": None}])), r"\(results.0.accuracy\)"),
+        (json.dumps(record("now", results=[RESULT | {"accuracy": 1e308}])), r"\(results.0.accuracy\)"),
+        (json.dumps(record("now", results=[RESULT]) | {"step": 10**4000}), r"\(step\)"),
+        (json.dumps(record("now", results=[RESULT])).replace("0.25", "1e999"), r"\(results.0.accuracy\)"),
+        (json.dumps(record("now", results=[RESULT | {"accuracy_interval": [0]}])), r"\(results.0.accuracy_interval\)"),
+        (json.dumps(record("now", groups={"regex": "x"})), r"\(groups.train\)"),
+        (json.dumps(record("now", val_counts=[True, 2])), r"\(val_counts.0\)"),
+        (json.dumps(record("now", val_counts=[2])), r"\(val_counts\)"),
+        (json.dumps(record("now", labels=["a"], confusion={"matrix": [[1, 2]]})), r"\(confusion.matrix\)"),
+        (json.dumps(record("now", per_class=[{"label": "a", "count": -1}])), r"\(per_class.0"),
+        ("[" * 100_000, "not JSON"),
         (json.dumps(record("now", schema=2)), r"of schema 2, and this version reads 1; update sltdino"),
     ],
 )

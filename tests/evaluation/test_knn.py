@@ -8,7 +8,7 @@ from sklearn.datasets import load_digits
 from sklearn.neighbors import KNeighborsClassifier
 
 from sltdino.evaluation import knn
-from sltdino.evaluation.knn import knn_accuracy, knn_scores, leave_one_out_accuracy, nearest, votes
+from sltdino.evaluation.knn import knn_accuracy, leave_one_out_accuracy, most_voted, nearest, votes
 
 
 def predict(bank: NDArray[np.float64], labels: list[int], query: NDArray[np.float64], k: int, temp: float) -> int:
@@ -36,8 +36,8 @@ def test_the_vote_is_that_of_the_protocol(
     features, labels = data
     expected = [predict(features[:40], labels[:40].tolist(), query, k, temp) for query in features[40:]]
     bank, bank_labels = torch.from_numpy(features[:40]), torch.from_numpy(labels[:40])
-    scores = knn_scores(bank, bank_labels, torch.from_numpy(features[40:]), k=k, temp=temp)
-    assert scores.argmax(dim=-1).tolist() == expected
+    found = nearest(bank, torch.from_numpy(features[40:]), k=k)
+    assert most_voted(found, bank_labels, k=k, temp=temp).tolist() == expected
     accuracy = knn_accuracy(
         bank, bank_labels, torch.from_numpy(features[40:]), torch.from_numpy(labels[40:]), k=k, temp=temp
     )
@@ -60,7 +60,7 @@ def test_leaving_one_out_asks_all_the_others(data: tuple[NDArray[np.float64], ND
 def test_the_length_of_a_feature_does_not_matter(data: tuple[NDArray[np.float64], NDArray[np.int64]]) -> None:
     features, labels = map(torch.from_numpy, data)
     longer = features * torch.linspace(0.1, 100, len(features))[:, None]
-    one, other = (knn_scores(bank, labels, features, k=5, temp=0.07) for bank in (features, longer))
+    one, other = (votes(nearest(bank, features, k=5), labels, k=5, temp=0.07) for bank in (features, longer))
     torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
@@ -69,12 +69,26 @@ def test_in_parts_the_votes_are_those_of_all_at_once(
     data: tuple[NDArray[np.float64], NDArray[np.int64]], leave_one_out: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     features, labels = map(torch.from_numpy, data)
-    at_once = knn_scores(features, labels, features, k=7, temp=0.07, leave_one_out=leave_one_out)
-    monkeypatch.setattr(knn, "_MOST_SIMILARITIES", 7 * 60)
-    assert len(list(knn._nearest_by_parts(features, features, 7, leave_one_out))) == 9
-    torch.testing.assert_close(
-        knn_scores(features, labels, features, k=7, temp=0.07, leave_one_out=leave_one_out), at_once
-    )
+    groups = torch.arange(60) if leave_one_out else None
+    at_once = nearest(features, features, k=7, groups_M=groups)
+    classes = votes(at_once, labels, k=7, temp=0.07).argmax(dim=-1)
+    monkeypatch.setattr(knn, "_MOST_NUMBERS", 7 * 60)
+    assert len(list(knn._nearest_by_parts(features, features, 7, groups))) == 9
+    in_parts = nearest(features, features, k=7, groups_M=groups)
+    torch.testing.assert_close(in_parts.similarity_Bk, at_once.similarity_Bk)
+    assert torch.equal(most_voted(in_parts, labels, k=7, temp=0.07), classes)
+
+
+def test_with_groups_the_vote_is_of_the_images_of_all_other_groups(
+    data: tuple[NDArray[np.float64], NDArray[np.int64]],
+) -> None:
+    features, labels = data
+    groups = np.random.default_rng(1).integers(0, 4, 60)
+    found = nearest(*[torch.from_numpy(features)] * 2, k=50, groups_M=torch.from_numpy(groups))
+    ours = most_voted(found, torch.from_numpy(labels), k=50, temp=0.07)  # of a large group, fewer than 50 others
+    for row in range(60):
+        others = groups != groups[row]
+        assert ours[row] == predict(features[others], labels[others].tolist(), features[row], 50, 0.07)
 
 
 def test_several_k_in_one_pass_predict_as_scikit_learn_does() -> None:

@@ -123,3 +123,8 @@ def test_when_every_group_is_judged_there_is_nothing_to_learn_from(make: Callabl
 def test_a_pattern_has_one_capture_group(regex: str, said: str) -> None:
     with pytest.raises(SettingsError, match=said):
         group_pattern(regex)
+
+
+def test_an_empty_group_is_none_and_does_not_join_strangers(make: Callable[..., Path]) -> None:
+    with pytest.raises(DataError, match=r"does not match the names of 1 of 2 images, such as 'anna\.png'"):
+        labelled_images([make("train", "yes/anna no/s1")], [make("val", "yes/s2 no/s3")], group_regex="^s?([0-9]*)")

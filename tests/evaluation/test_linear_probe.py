@@ -145,3 +145,32 @@ def test_without_scikit_learn_the_line_that_installs_it_is_named(monkeypatch: py
     with pytest.raises(SettingsError, match=r"is not installed; pip install 'sltdino\[sklearn\]', or take --solver"):
         check_solver("sklearn")
     check_solver("torch")
+
+
+def test_what_varies_by_rounding_alone_is_no_feature() -> None:
+    """A collapsed network: the same feature for every image, but for the last bits of float32."""
+    noise = torch.rand(400, 64, generator=torch.Generator().manual_seed(0)) - 0.5
+    features = 5 * (1 + 2e-7 * noise)
+    labels = (noise[:, 0] > 0.2).long()  # which those bits know
+    found = linear_probe(features[:300], labels[:300], features[300:], groups_N=None, solver="torch")
+    assert features.std(dim=0).min() > 0
+    assert found.predicted_B.unique().tolist() == [0]
+
+
+def test_in_parts_the_fit_is_that_of_all_images_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_once = fit_with_torch(X[TRAIN].double(), Y[TRAIN], l2=0.1, start=None)
+    monkeypatch.setattr(module, "_MOST_SCORES", 10 * 7)
+    in_parts = fit_with_torch(X[TRAIN].double(), Y[TRAIN], l2=0.1, start=None)
+    torch.testing.assert_close(in_parts.weight_CD, at_once.weight_CD, rtol=0, atol=1e-2)
+    assert in_parts.converged
+
+
+def test_the_given_features_are_left_as_they_are() -> None:
+    features, before = X[TRAIN].double(), X[TRAIN].double().clone()
+    linear_probe(features, Y[TRAIN], X[VAL], groups_N=None, solver="torch")
+    assert torch.equal(features, before)
+
+
+def test_of_one_class_alone_all_queries_are() -> None:
+    found = linear_probe(X[:5], torch.full((5,), 3), X[VAL], groups_N=None, solver="torch")
+    assert set(found.predicted_B.tolist()) == {3}

@@ -172,7 +172,7 @@ def test_weights_of_no_run_need_folders(trained: Path, tmp_path: Path) -> None:
     sltdino.export(trained / "run", format="slt", out=tmp_path / "slt.pt")
     with pytest.raises(SettingsError) as caught:
         sltdino.evaluate(tmp_path / "slt.pt")
-    assert [problem.partition(":")[0] for problem in caught.value.problems] == ["--train-dir", "--val-dir"]
+    assert [problem.partition(":")[0] for problem in caught.value.problems] == ["--val-dir"]
 
 
 def test_overwrite_removes_the_evaluations_of_the_earlier_run(
@@ -231,5 +231,39 @@ def test_what_the_run_left_out_by_exclude_is_left_out_of_its_own_folders_and_of_
     with pytest.raises(SettingsError, match=r"copies of training images.*leaked\.png"):
         sltdino.evaluate(run, train_dirs=[images], options=OPTIONS)
     listed.unlink()
-    with pytest.raises(MissingInputError, match=r"the run's --exclude: .*put it back, or name --train-dir"):
+    with pytest.raises(
+        SettingsError, match=r"--train-dir: missing, and the run's own images cannot be listed \(.*exclude"
+    ):
         sltdino.evaluate(run, options=OPTIONS)
+
+
+def test_without_training_labels_the_images_are_judged_by_each_other_as_the_run_s_own_probe_does(
+    trained: Path, train_in: Callable[..., Any], tmp_path: Path
+) -> None:
+    flat, val, run = tmp_path / "flat", str(trained / "val"), tmp_path / "run"
+    flat.mkdir()
+    for at, path in enumerate(sorted((trained / "train").rglob("*.png"))):
+        shutil.copy(path, flat / f"{at}.png")
+    train_in(run, images=flat, val_dir=val, epochs=1)
+    report = sltdino.evaluate(run, options=OPTIONS)
+    first, last = measured(run)
+    assert accuracy(report, "trained", "knn", 20) == pytest.approx(last["knn"], abs=1e-10)
+    assert accuracy(report, "raw pixels", "knn", 20) == pytest.approx(first["knn_pixels"], abs=1e-10)
+    assert report.record["train_dirs"] == []
+    assert report.record["protocol"].startswith("18 validation images, each judged by all the others, at")
+    assert "cross-validated in 5 folds of images" in report.record["protocol"]
+    by_signer = sltdino.evaluate(run, options=OPTIONS._replace(group_regex="^(signer[0-9]+)"))
+    assert by_signer.record["groups"] == {"regex": "^(signer[0-9]+)", "train": 3, "val": 3, "dropped": 0}
+    assert "each judged by those of other groups" in by_signer.record["protocol"]
+    assert "intervals: 3 groups are few, so they are too narrow" in by_signer.record["notes"]
+    assert len(read_evaluations(run)) == 2
+
+
+def test_validation_images_that_the_run_was_trained_on_are_said_to_be(own: Path, trained: Path) -> None:
+    seen = "the run was trained on 36 of the 36 validation images, without their labels"
+    report = sltdino.evaluate(own, val_dirs=[trained / "train"], options=OPTIONS)
+    assert report.record["train_dirs"] == []
+    assert any(note.startswith(seen) for note in report.record["notes"])
+    turned = sltdino.evaluate(own, train_dirs=[trained / "val"], val_dirs=[trained / "train"], options=OPTIONS)
+    assert any(note.startswith(seen) for note in turned.record["notes"])
+    assert not any("trained on" in note for note in sltdino.evaluate(own, options=OPTIONS).record["notes"])

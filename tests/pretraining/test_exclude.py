@@ -7,11 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from sltdino import load_settings, resume
 from sltdino.core.files import sha256
+from sltdino.core.run_files import load_checkpoint, read_settings, stored_settings
 from sltdino.errors import ChangeRefusedError, DataError
 from sltdino.pretraining import dry_run
+from sltdino.pretraining.evaluator import Evaluator
+from sltdino.pretraining.starting_network import starting_network
+from sltdino.report.pictures.crops import crops
 
 
 @pytest.fixture
@@ -70,3 +75,29 @@ def test_a_dry_run_says_what_is_left_out_and_refuses_a_list_for_other_folders(
     listed.write_text("nobody.png\n")
     result = dry_run(load_settings("hands", flags=flags).settings, seconds=0.1)
     assert [type(error) for error in result.errors] == [DataError]
+
+
+def test_the_network_to_compare_with_has_the_very_weights_that_the_first_step_saw(
+    train: Callable[..., Any], listed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[dict[str, torch.Tensor]] = []
+    real = Evaluator.start
+
+    def spied(self: Evaluator) -> None:
+        seen.append({key: value.clone() for key, value in self.trainer.model.teacher.backbone.state_dict().items()})
+        real(self)
+
+    monkeypatch.setattr(Evaluator, "start", spied)
+    checkpoint = load_checkpoint(train("run", exclude=str(listed), epochs=1).run_dir)
+    fingerprint = checkpoint.state["images"]["fingerprint"]
+    start = starting_network(stored_settings(checkpoint), fingerprint=fingerprint, initial_weights=None)
+    assert start.text == "the network the run started from (seed 42, patch embedding whitened on its images)"
+    state = start.network.state_dict()
+    assert len(seen) == 1
+    assert seen[0].keys() == state.keys()
+    assert [key for key, value in state.items() if not torch.equal(value, seen[0][key])] == []
+
+
+def test_the_report_draws_the_crops_of_the_images_that_are_left(train: Callable[..., Any], listed: Path) -> None:
+    run = train("run", exclude=str(listed), epochs=1).run_dir
+    assert "hold other images than when the run began" not in "".join(crops(run, read_settings(run).settings))

@@ -271,14 +271,14 @@ def test_measures_without_labels_are_shown_from_start_to_now(finished: Path) -> 
 def test_the_newest_stored_evaluation_is_a_small_table(finished: Path) -> None:
     def result(features: str, accuracy: float, **method: Any) -> dict[str, Any]:
         return {"features": features, "accuracy": accuracy, "accuracy_interval": [accuracy - 0.1, accuracy + 0.1],
-                "balanced_accuracy": accuracy, **method}  # fmt: skip
+                "balanced_accuracy": accuracy, "balanced_accuracy_interval": [0.1, 0.9], **method}  # fmt: skip
 
     record = {
         "schema": 1, "timestamp": "2026-01-01T00:00:00Z", "backbone": "b", "checkpoint": "checkpoint_best.pt",
         "step": 6, "train_dirs": [], "val_dirs": [], "labels": ["a", "b"], "train_counts": [5, 5], "val_counts": [3, 4],
         "groups": None, "protocol": "p", "confusion": {}, "per_class": [], "gains": [], "notes": [], "bad_images": [],
         "results": [result("trained", 0.5, method="knn", k=20), result("untrained", 0.3, method="knn", k=20),
-                    result("trained", 0.6, method="linear"), result("raw pixels", 0.2, method="linear"), "damaged"],
+                    result("trained", 0.6, method="linear"), result("raw pixels", 0.2, method="linear")],
     }  # fmt: skip
     (finished / "evaluations").mkdir()
     (finished / "evaluations" / "old-0123456789ab.json").write_text(json.dumps(record | {"timestamp": "2025"}))

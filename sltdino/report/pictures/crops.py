@@ -6,7 +6,7 @@ from sltdino.core.run_files import read_params
 from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_base import known
 from sltdino.data.decode import decode
-from sltdino.data.image_folder import ImageFolder, scan
+from sltdino.data.image_folder import ImageFolder, scan_listed
 from sltdino.objectives.algorithms import masks_patches
 from sltdino.report.pictures.captions import how_to_read
 from sltdino.report.pictures.crop_sheet import CropViews, crop_views
@@ -26,7 +26,7 @@ def crops(run: Path, settings: PretrainSettings) -> list[Html]:
     Raises:
         MissingInputError, DataError: the training images are gone, unreadable, or too few for one step now.
     """
-    images = scan(settings.train_dir)
+    images = scan_listed(settings.train_dir, settings.dataset.exclude)
     masked = masks_patches(settings.algorithm)
     cropped = first_crops(settings, images, count=_IMAGES)
     rows = [row for image in cropped for row in _rows(image, images, settings, masked=masked)]

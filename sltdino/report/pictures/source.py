@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sltdino.core.run_files import has_checkpoint, read_names
 from sltdino.core.settings import PretrainSettings
-from sltdino.data.image_folder import ImageFolder, scan
+from sltdino.data.image_folder import ImageFolder, scan, scan_listed
 from sltdino.errors import MissingInputError, SltDinoError
 from sltdino.evaluation.features import Pixels
 from sltdino.evaluation.image_sample import ImageGroups, ImageSample, groups_of, read_sample, spread_sample
@@ -108,7 +108,7 @@ def _images(run: Path, settings: PretrainSettings) -> _Images:
         return _Images("validation", [val_dir], "", scan([val_dir]))
     gone = "" if val_dir is None else f"; the validation images are not in {val_dir} any more"
     try:
-        return _Images("training", settings.train_dir, gone, scan(settings.train_dir))
+        return _Images("training", settings.train_dir, gone, scan_listed(settings.train_dir, settings.dataset.exclude))
     except SltDinoError as error:
         again = f"put the images back and run sltdino inspect {shlex.quote(str(run))} again"
         raise MissingInputError(f"{error}{gone}; {again}") from error

@@ -31,14 +31,21 @@ def _head(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     checkpoint = "" if record["checkpoint"] is None else f", {record['checkpoint']}"
     step = "" if record["step"] is None else f" at step {record['step']:,}"
     yield "backbone", f"{record['backbone']}{checkpoint}{step}"
-    groups = record["groups"]
-    for side in ("train", "val"):
+    groups, one_sided = record["groups"], not record["train_dirs"]
+    if one_sided:
+        yield (
+            "train",
+            f"the validation images{'' if groups is None else ' of other groups'}: they are judged by each other",
+        )
+    for side in ("val",) if one_sided else ("train", "val"):
         counts, folders = record[f"{side}_counts"], ", ".join(map(str, record[f"{side}_dirs"]))
         of_groups = "" if groups is None else f" of {counted(groups[side], 'group')}"
         labels = counted(sum(count > 0 for count in counts), "label")
         yield side, f"{counted(sum(counts), 'image')} of {labels}{of_groups}: {folders}"
     if groups is not None:
         dropped = "no training image is of a group that val has"
+        if one_sided:
+            dropped = "no image is judged by its own group"
         if groups["dropped"]:
             dropped = f"{counted(groups['dropped'], 'training image')} left out, whose groups val has"
         yield "groups", f"by {groups['regex']}; {dropped}"
@@ -71,7 +78,8 @@ def _confusion(record: Mapping[str, Any]) -> Iterator[str]:
     labels, matrix = record["labels"], record["confusion"]["matrix"]
     method = f"{record['confusion']['method']} of the trained features"
     if len(labels) > _MOST_LABELS:
-        yield f"confusion: {len(labels)} labels are too many for a page; --json has all of it"
+        where = "; --json has all of it" if matrix else ", and for a file"
+        yield f"confusion: {len(labels):,} labels are too many for a page{where}"
         return
     width = max(len(str(count)) for row in matrix for count in row) + 1
     width = max(width, min(max(len(printable(label)) for label in labels) + 1, (WIDTH - _LABEL - 2) // len(labels)))

@@ -10,8 +10,7 @@ from sltdino.core.run_files import read_bad_images, read_settings
 from sltdino.core.settings import PretrainSettings
 from sltdino.data.checking.quality import BLACK_LEVEL, CONSTANT_SPREAD, measure
 from sltdino.data.decode import FORMATS, quiet
-from sltdino.data.exclusions import read_exclusions
-from sltdino.data.image_folder import ImageFolder, scan
+from sltdino.data.image_folder import ImageFolder, scan_listed
 from sltdino.errors import RunFolderError, SltDinoError
 from sltdino.report.web.html import Html, Section, details, facts, join, paragraph, section, table
 from sltdino.report.web.settings_table import code
@@ -59,7 +58,7 @@ def _recorded(params: Mapping[str, Any], recorded: Mapping[str, Any]) -> list[tu
 def _now(settings: PretrainSettings | None, params: Mapping[str, Any], recorded: Mapping[str, Any]) -> list[Html]:
     roots = settings.train_dir if settings is not None else tuple(map(Path, _texts(params.get("train_dirs"))))
     listed = settings.dataset.exclude if settings is not None else None
-    images = scan(roots, exclusions=None if listed is None else read_exclusions(listed))
+    images = scan_listed(roots, listed)
     parts = [_change(images, recorded)]
     if len(images.labels) > 1:
         parts.append(_labels(images))

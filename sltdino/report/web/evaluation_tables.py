@@ -101,7 +101,9 @@ def _of_what(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     yield "checkpoint", code(evaluation["checkpoint"]) if evaluation["checkpoint"] else None
     yield "step", evaluation["step"]
     yield "untrained", evaluation.get("untrained")
-    for side, name in (("train", "labelled"), ("val", "tested on")):
+    if not evaluation["train_dirs"]:
+        yield "labelled", "the images that it is tested on, which are judged by each other"
+    for side, name in (("train", "labelled"), ("val", "tested on"))[not evaluation["train_dirs"] :]:
         of = f" of {groups[side]:,} groups" if groups else ""
         counts = f"{sum(evaluation[f'{side}_counts']):,} images{of}: "
         yield name, join([counts, join(map(code, evaluation[f"{side}_dirs"]), ", ")])

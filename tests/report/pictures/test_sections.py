@@ -157,7 +157,11 @@ def test_without_one_it_is_that_of_the_latest_evaluation(masked_run: Path, tmp_p
         "train_counts": [], "val_counts": [], "protocol": "", "results": [], "confusion": {}, "per_class": [],
     }  # fmt: skip
     for day, regex in ((1, "^(s)"), (3, r"-(\d)\.png"), (2, "^(x)")):
-        record = {**nothing, "timestamp": f"2026-01-0{day}", "groups": {"regex": regex}}
+        record = {
+            **nothing,
+            "timestamp": f"2026-01-0{day}",
+            "groups": {"regex": regex, "train": 2, "val": 2, "dropped": 0},
+        }
         write_evaluation(evaluation_file(run, "x", {"day": day}), record)
     write_evaluation(evaluation_file(run, "x", {}), {**nothing, "timestamp": "2026-01-09", "groups": None})
     assert "<title>signer0-0.png (fist), 0</title>" in sections(run)["map"]

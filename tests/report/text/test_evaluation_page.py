@@ -58,3 +58,10 @@ def test_groups_and_what_was_left_out_for_them_are_said() -> None:
     assert "20 images of 2 labels of 30 groups: /train" in page
     assert "8 images of 2 labels of 1 group: /val" in page
     assert "by ^(signer[0-9]+); 12 training images left out, whose groups val has" in page
+
+
+def test_images_that_are_judged_by_each_other_are_said_to_be() -> None:
+    groups = {"regex": "^(signer[0-9]+)", "train": 5, "val": 5, "dropped": 0}
+    page = " ".join(render(record(["a", "b"], groups=groups, train_dirs=[])).split())
+    assert "train the validation images of other groups: they are judged by each other" in page
+    assert "by ^(signer[0-9]+); no image is judged by its own group" in page
