@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,13 +52,20 @@ class Source(NamedTuple):
         return short(self.sample.paths[index].name, _NAME_WIDTH) + (f" ({short(label, _NAME_WIDTH)})" if label else "")
 
 
-def load_source(run: Path, settings: PretrainSettings, *, pattern: re.Pattern[str] | None = None) -> Source:
+def load_source(
+    run: Path,
+    settings: PretrainSettings,
+    *,
+    training_images: Callable[[], ImageFolder],
+    pattern: re.Pattern[str] | None = None,
+) -> Source:
     """Load the best checkpoint of a run (the last where it has no best), and embed a sample of its images.
 
     The sample is of the validation images where the run has some, else of the training images; as many as one core
     embeds in about 20 s, at most 600.
 
     Args:
+        training_images: lists those of the run; not called where it has validation images.
         pattern: of signers or videos in the files' names, as for `groups_of`.
 
     Raises:
@@ -72,7 +79,7 @@ def load_source(run: Path, settings: PretrainSettings, *, pattern: re.Pattern[st
         )
     best = (run / names.best_name).exists()
     backbone = load_trained_backbone(run, which="best" if best else "last")
-    kind, where, gone, images = _images(run, settings)
+    kind, where, gone, images = _images(run, settings, training_images)
     pixels = Pixels(backbone.network.image_size, backbone.mean, backbone.std)
     a_forward = forward_flops(step_shape(settings.vit, settings.head, settings.augmentation), pixels.size)
     wanted = min(_MOST_IMAGES, max(_FEWEST_IMAGES, int(_FLOPS / a_forward)))
@@ -101,14 +108,14 @@ class _Images(NamedTuple):
     images: ImageFolder
 
 
-def _images(run: Path, settings: PretrainSettings) -> _Images:
+def _images(run: Path, settings: PretrainSettings, training_images: Callable[[], ImageFolder]) -> _Images:
     """Validation images where there are some, else training images."""
     val_dir = settings.evaluation.val_dir
     if val_dir is not None and val_dir.exists():
         return _Images("validation", [val_dir], "", scan([val_dir]))
     gone = "" if val_dir is None else f"; the validation images are not in {val_dir} any more"
     try:
-        return _Images("training", settings.train_dir, gone, scan(settings.train_dir))
+        return _Images("training", settings.train_dir, gone, training_images())
     except SltDinoError as error:
         again = f"put the images back and run sltdino inspect {shlex.quote(str(run))} again"
         raise MissingInputError(f"{error}{gone}; {again}") from error

@@ -1,6 +1,7 @@
 """The report on a run as a page: is it healthy, is it good, what did it learn; then what made it, and what it made."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from sltdino.core.json_files import now
 from sltdino.core.run_files import read_params
 from sltdino.report.history import History, history_of
 from sltdino.report.pictures.sections import run_pictures
+from sltdino.report.run_images import run_images
 from sltdino.report.summary import RunReader
 from sltdino.report.text.page import duration, percent
 from sltdino.report.web.charts import evaluation_charts, side_by_side, training_charts
@@ -39,13 +41,13 @@ def run_page(run: Path) -> str:
     """
     reader = RunReader(run)
     seen, params = reader.facts(), read_params(run)
-    history = history_of(reader.digest)
+    history, images = history_of(reader.digest), cache(lambda: run_images(run, params))
     sections = [
         _glance(seen),
         _goodness(history, read_evaluations(run), seen),
         _curves(history, params),
-        *run_pictures(run),
-        data_section(run, params),
+        *run_pictures(run, images=images),
+        data_section(run, params, images),
         settings_section(params),
         files_section(run),
         software_section(params),
