@@ -31,7 +31,7 @@ def attention(source: Source) -> list[Html]:
         maps = [
             _map(evens[index, head], spreads[index, head], brightest, head, name, side) for head in range(num_heads)
         ]
-        notes = [f"yellow: {brightest:.1f} × even", f"to patches: {on_patches[index].mean():.0%}"]
+        notes = [f"yellow: {brightest:.1f}×", f"patches: {on_patches[index].mean():.0%}"]
         lit = picture(_lit(shown, evens[index].mean(axis=0)), alt=f"{name}, lit where all heads look", side=side)
         rows.append([_noted(picture(shown, alt=name, side=side), name, *notes), lit, *maps])
     columns = ["image", "all heads", *(f"head {head + 1}" for head in range(num_heads))]
@@ -87,6 +87,6 @@ def _how_to_read(source: Source, num_patches: int) -> Html:
         made=f"Attention of the CLS token in the last block of {source.network_name}; nothing is smoothed. What goes "
         "to CLS itself and to registers is left out (under the image: how much is left) and the rest brought to a sum "
         f"of 1, so an even look gives each of the {num_patches} patches 1/{num_patches}. All heads of an image have "
-        "one scale, with yellow from the 99th percentile of its patches on. Under a map: over how many patches, in effect, "
-        "the head spreads.",
+        "one scale, with yellow from the 99th percentile of its patches on. Under a map: over how many patches, in "
+        "effect, the head spreads.",
     )

@@ -22,9 +22,9 @@ from sltdino.report.web.html import Html, paragraph, section
 
 _OF_FEATURES: dict[str, tuple[str, Callable[[Source], list[Html]]]] = {
     "attention": ("Attention: where it looks", attention),
-    "patches": ("Patch features", patches),
-    "neighbours": ("Neighbours: what it finds alike", neighbours),
-    "map": ("Map of the features", feature_map),
+    "patches": ("Patches: which parts it finds alike", patches),
+    "neighbours": ("Neighbours: which images it finds alike", neighbours),
+    "map": ("Map: how the images lie", feature_map),
 }
 """Section anchor to its title and what draws it."""
 _BY_GROUP = ("neighbours", "map")
@@ -50,7 +50,7 @@ def run_pictures(run: Path, *, group_regex: str = "", images: Callable[[], Image
         settings = read_settings(run).settings
     except RunFolderError as error:
         return [section("pictures", "Pictures", _not_shown(error))]
-    sections = [section("crops", "Crops as the student saw them", *_or_why(lambda: crops(run, settings, listed())))]
+    sections = [section("crops", "Crops: what the student saw", *_or_why(lambda: crops(run, settings, listed())))]
     try:
         source = load_source(run, settings, training_images=listed, pattern=grouping.pattern)
     except (SltDinoError, OSError) as error:

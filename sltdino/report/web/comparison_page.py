@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 from sltdino.report.history import History, history_of
 from sltdino.report.side_by_side import RESULTS, look_at, run_letters
 from sltdino.report.summary import RunReader
-from sltdino.report.web.charts import EVALUATION, KNN, TRAINING, Chart, draw, lines_of, side_by_side
+from sltdino.report.web.chart_kinds import EVALUATION, KNN, TRAINING, Chart
+from sltdino.report.web.charts import draw, lines_of, side_by_side
 from sltdino.report.web.html import Html, Section, document, element, paragraph, section, subsection, table
 from sltdino.report.web.run_page import GRADES, title_of
 from sltdino.report.web.settings_table import code, value_text

@@ -1,6 +1,7 @@
 """The results of `sltdino evaluate` as tables, the confusion matrix among them."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from sltdino.report.web.html import Html, details, element, facts, join, paragraph, scrollable, subsection, table
@@ -14,7 +15,7 @@ _MOST_PAIRS = 15
 
 def evaluation_tables(evaluations: Sequence[Mapping[str, Any]]) -> list[Html]:
     """A part for every evaluation, the newest first and open."""
-    parts = [(f"Evaluation of {_when(evaluation)}", _evaluation(evaluation)) for evaluation in reversed(evaluations)]
+    parts = [(_title(evaluation), _evaluation(evaluation)) for evaluation in reversed(evaluations)]
     return [
         subsection(title, content) if not at else details(title, content, printed=True)
         for at, (title, content) in enumerate(parts)
@@ -110,8 +111,11 @@ def _of_what(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     yield "could not be read", len(bad) if bad else None
 
 
-def _when(evaluation: Mapping[str, Any]) -> str:
-    return str(evaluation.get("timestamp", "an unknown time")).replace("T", " ")[:16]
+def _title(evaluation: Mapping[str, Any]) -> str:
+    """`Evaluation of checkpoint_last.pt, step 1,900 (2026-11-24 10:03)`."""
+    step = "" if evaluation["step"] is None else f", step {evaluation['step']:,}"
+    when = evaluation["timestamp"].replace("T", " ")[:16]
+    return f"Evaluation of {Path(evaluation['checkpoint'] or evaluation['backbone']).name}{step} ({when})"
 
 
 def _method(result: Mapping[str, Any]) -> str:

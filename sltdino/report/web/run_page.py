@@ -17,6 +17,7 @@ from sltdino.report.web.charts import evaluation_charts, side_by_side, training_
 from sltdino.report.web.data_sheet import data_section
 from sltdino.report.web.evaluation_tables import evaluation_tables
 from sltdino.report.web.file_table import files_section
+from sltdino.report.web.glossary import glossary_section
 from sltdino.report.web.html import Html, Section, document, element, facts, join, paragraph, section
 from sltdino.report.web.settings_table import code, settings_section, software_section
 
@@ -51,6 +52,7 @@ def run_page(run: Path) -> str:
         settings_section(params),
         files_section(run),
         software_section(params),
+        glossary_section(),
     ]
     return document(title_of(run, seen), *(part for part in sections if part is not None), intro=_verdict(seen))
 
@@ -106,7 +108,7 @@ def _facts(seen: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     if knn["last"] is not None:
         start = "" if knn["untrained"] is None else f", {knn['start']} {knn['untrained']:.1%}"
         pixels = "" if knn["raw_pixels"] is None else f", raw pixels {knn['raw_pixels']:.1%}"
-        yield "k-NN accuracy", f"{knn['last']:.1%}{start}{pixels}"
+        yield "k-NN accuracy", f"{knn['last']:.1%} at last{start}{pixels}"
     if seen["best"] is not None:
         best = seen["best"]
         value = f"k-NN {best['value']:.1%}" if best.get("metric") == "knn" else f"loss {best['loss']:.3f}"

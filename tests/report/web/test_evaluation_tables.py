@@ -33,5 +33,5 @@ def test_methods_are_rows_and_features_columns() -> None:
     page = results_table({"results": results, "gains": gains}, "accuracy", caption="c")
     assert re.findall(r"<th scope=\"row\">(.*?)</th>", page) == ["20-NN", "linear probe"]
     cells = re.findall(r"<td[^>]*>(.*?)</td>", page)
-    assert cells[:4] == ["46.3% [40.0, 52.0]", "–", "70.0% [40.0, 52.0]", "-24.0% [-30.0, +0.0]"]
-    assert cells[4] == "60.0% [50.0, 70.0]"
+    assert cells[:4] == ["46.3% [40.0,&nbsp;52.0]", "–", "70.0% [40.0,&nbsp;52.0]", "-24.0% [-30.0,&nbsp;+0.0]"]
+    assert cells[4] == "60.0% [50.0,&nbsp;70.0]"
