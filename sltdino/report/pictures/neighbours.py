@@ -31,7 +31,7 @@ def neighbours(source: Source) -> list[Html]:
         kind: nearest_allowed(sample.features_MD, k=_NEIGHBOURS, allowed_MM=allowed) for kind, allowed in kinds.items()
     }
     rows = [row for query in range(min(_QUERIES, num_images)) for row in _rows(source, query, found)]
-    columns = ["image", "nearest of", *map(str, range(1, _NEIGHBOURS + 1))]
+    columns = ["image", *(["nearest of"] if len(kinds) > 1 else []), *map(str, range(1, _NEIGHBOURS + 1))]
     labelled = len(set(sample.labels)) > 1
     return [
         _how_to_read(source, labelled=labelled),
@@ -65,7 +65,7 @@ def _rows(source: Source, query: int, found: dict[str, Neighbours]) -> list[list
     for kind in kinds:
         row = zip(found[kind].index_Bk[query].tolist(), found[kind].similarity_Bk[query].tolist(), strict=True)
         cells = [_neighbour(source, query, number, cosine) for number, cosine in row]
-        rows.append([about, said[kind], *cells])
+        rows.append([about, *([said[kind]] if len(found) > 1 else []), *cells])
     return rows
 
 

@@ -15,10 +15,11 @@ _MOST_PAIRS = 15
 
 def evaluation_tables(evaluations: Sequence[Mapping[str, Any]]) -> list[Html]:
     """A part for every evaluation, the newest first and open."""
-    parts = [(_title(evaluation), _evaluation(evaluation)) for evaluation in reversed(evaluations)]
     return [
-        subsection(title, content) if not at else details(title, content, printed=True)
-        for at, (title, content) in enumerate(parts)
+        details(f"{_title(evaluation)}: {_headline(evaluation)}", _evaluation(evaluation), printed=True)
+        if at
+        else subsection(_title(evaluation), _evaluation(evaluation))
+        for at, evaluation in enumerate(reversed(evaluations))
     ]
 
 
@@ -116,6 +117,13 @@ def _title(evaluation: Mapping[str, Any]) -> str:
     step = "" if evaluation["step"] is None else f", step {evaluation['step']:,}"
     when = evaluation["timestamp"].replace("T", " ")[:16]
     return f"Evaluation of {Path(evaluation['checkpoint'] or evaluation['backbone']).name}{step} ({when})"
+
+
+def _headline(evaluation: Mapping[str, Any]) -> str:
+    """`20-NN 46.2%, linear probe 61.7%`, of the trained features."""
+    trained = [row for row in evaluation["results"] if row.get("features") == "trained" and not row.get("shots")]
+    told = [f"{_method(row)} {_percent(row['accuracy'])}" for row in trained if _percent(row.get("accuracy"))]
+    return ", ".join(told) or "nothing measured"
 
 
 def _method(result: Mapping[str, Any]) -> str:

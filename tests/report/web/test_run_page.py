@@ -83,13 +83,9 @@ def test_the_same_run_gives_the_same_page_but_for_its_time(finished: Path) -> No
 def test_every_measured_thing_has_a_chart(finished: Path) -> None:
     text = read(finished).text["curves"]
     for title in (
-        "Student against teacher: CLS",
-        "Gradient norm",
-        "Learning rate",
-        "Teacher momentum",
-        "Throughput",
+        "Student against teacher: CLS", "Gradient norm", "Learning rate", "Teacher momentum", "Throughput",
         "Spread of the feat",
-    ):
+    ):  # fmt: skip
         assert title in text
     assert "ln 32 = 3.466" in text
 
