@@ -51,9 +51,7 @@ def _clip(params: Mapping[str, Any]) -> Sequence[Rule]:
 
 
 _LOSS = (
-    Chart(
-        "Loss", {"loss": "loss"}, "All terms, in nats. ln K is what a network says that knows nothing.", rules=_log_k
-    ),
+    Chart("Loss", {"loss": "loss"}, "All its terms, weighted, in nats.", rules=_log_k_of_all),
     Chart(
         "Student against teacher",
         {"loss_cls": "CLS", "loss_patch": "patches"},

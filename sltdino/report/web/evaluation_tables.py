@@ -42,7 +42,7 @@ def confusion_matrix(labels: Sequence[str], matrix: Sequence[Sequence[int]], *, 
     rows = [
         element(
             "tr",
-            element("th", label, scope="row"),
+            element("th", element("span", label), scope="row"),
             *(_cell(count, sum(row), right=at == column) for column, count in enumerate(row)),
         )
         for at, (label, row) in enumerate(zip(labels, matrix, strict=True))

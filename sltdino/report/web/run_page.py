@@ -19,7 +19,7 @@ from sltdino.report.web.evaluation_tables import evaluation_tables
 from sltdino.report.web.file_table import files_section
 from sltdino.report.web.glossary import glossary_section
 from sltdino.report.web.html import Html, Section, document, element, facts, join, paragraph, section
-from sltdino.report.web.settings_table import code, settings_section, software_section
+from sltdino.report.web.settings_table import breakable, code, settings_section, software_section
 
 GRADES = {
     "good": ("Good", "good"),
@@ -72,7 +72,8 @@ def _verdict(seen: Mapping[str, Any]) -> Html:
             paragraph("Next: ", verdict["what_next"], ": " if command and verdict["what_next"] else "", command)
         )
     for finding in findings:
-        text = f"{finding['text']}{': ' if finding['remedy'] else ''}{finding['remedy']}"
+        remedy = "" if finding["remedy"] == verdict["what_next"] else finding["remedy"]  # which stands above
+        text = f"{finding['text']}{': ' if remedy else ''}{remedy}"
         title = element("strong", f"{finding['name'].capitalize()} since step {finding['since_step']:,}: ")
         parts.append(paragraph(title, text, kind="bad" if finding["collapsed"] else "warn"))
     return join(parts)
@@ -92,7 +93,7 @@ def _glance(seen: Mapping[str, Any]) -> Section:
 def _facts(seen: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     progress, speed, loss, knn = seen["progress"], seen["speed"], seen["loss"], seen["knn"]
     total = progress["total_steps"]
-    yield "state", ": ".join(filter(None, (seen["state"], seen["message"])))
+    yield "state", breakable(": ".join(filter(None, (seen["state"], seen["message"]))))
     yield "health", seen["health"]["verdict"]
     yield "steps", f"{progress['step']:,}" + (f" of {total:,} ({percent(progress['step'] / total)})" if total else "")
     yield "epochs", f"{progress['finished_epochs']:,} of {progress['epochs']:,} finished"

@@ -120,6 +120,29 @@ def test_the_navigation_is_short_and_ends_in_what_the_words_mean(finished: Path)
     assert "ln K is the loss of answers that favour no prototype" in page
 
 
+@pytest.mark.parametrize(("algorithm", "compared"), [("dino", True), ("ibot", False)])
+def test_the_whole_loss_is_compared_with_ln_k_where_it_has_no_patch_term(
+    finished: Path, algorithm: str, compared: bool
+) -> None:
+    params = json.loads((finished / "params.json").read_text()) | {"algorithm": algorithm}
+    (finished / "params.json").write_text(json.dumps(params))
+    page = run_page(finished)
+    assert ("ln 32 =" in page.partition('id="loss-0"')[2].partition("</figure>")[0]) is compared
+    assert "ln 32 =" in page.partition('id="loss-1"')[2].partition("</figure>")[0]
+
+
+def test_what_to_do_about_a_collapse_is_said_once(finished: Path) -> None:
+    rows = [
+        {"step": at, "context": "train_step", "loss": 3.4, "loss_gap": 0.0, "target_entropy": 3.46, "epoch": 1,
+         "assignment_entropy": 3.46, "feature_spread": 0.5, "cosine_to_mean": 0.5, "health": "uniform collapse"}
+        for at in range(1, 400)
+    ]  # fmt: skip
+    (finished / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    top, next_step = read(finished).text[""], summarize(finished)["verdict"]["what_next"]
+    assert next_step
+    assert " ".join(top.split()).count(next_step) == 1
+
+
 def test_a_curve_is_not_repeated_upside_down(finished: Path) -> None:
     assert "Loss gap" not in read(finished).text["curves"]
 
