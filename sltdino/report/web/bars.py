@@ -33,8 +33,8 @@ def histogram(values: NDArray[Any], title: str, *, unit: str = "", marks: Mappin
         )
         for at, count in enumerate(counts.tolist())
     ]  # fmt: skip
-    lines = [_line(_MARGIN + (place - low) / (high - low) * _BINS * step, meaning)
-             for meaning, place in (marks or {}).items() if low <= place <= high]  # fmt: skip
+    inside = {meaning: place for meaning, place in (marks or {}).items() if low <= place <= high}
+    lines = [_line(_MARGIN + (place - low) / (high - low) * _BINS * step, meaning) for meaning, place in inside.items()]
     suffix = f" {unit}" if unit else ""
     ends = [
         _text(_MARGIN, f"{low:.4g}{suffix}", "start"),
@@ -42,10 +42,11 @@ def histogram(values: NDArray[Any], title: str, *, unit: str = "", marks: Mappin
     ]
     spread = f"median {np.median(values):.4g}{suffix}, {values.min():.4g} to {values.max():.4g}"
     chart = element(
-        "svg", *bars, *lines, *ends, role="img", aria_label=f"{title}: {spread}", style="width:100%;max-width:40rem;height:auto",
+        "svg", *bars, *lines, *ends, role="img", aria_label=f"{title}: {spread}",
+        style="width:100%;max-width:34rem;height:auto",
         **{"viewBox": f"0 0 {_WIDTH} {_HEIGHT + _BELOW}"},
     )  # fmt: skip
-    told = [spread, f"the tallest bar is {tallest:,}", *(f"line: {meaning}" for meaning in marks or {} if lines)]
+    told = [spread, f"the tallest bar is {tallest:,}", *(f"line: {meaning}" for meaning in inside)]
     return figure(chart, join([element("strong", f"{title}: "), "; ".join(told)]))
 
 

@@ -21,7 +21,9 @@ def test_bars_are_as_high_as_they_count() -> None:
 
 def test_a_line_is_told_only_where_it_is_drawn() -> None:
     assert "line: black" in histogram(VALUES, "Light", marks={"black": 1.5})
-    assert "line: black" not in histogram(VALUES, "Light", marks={"black": 0.5})
+    page = histogram(VALUES, "Light", marks={"black": 0.5, "bright": 2.5})
+    assert "line: black" not in page
+    assert "line: bright" in page
 
 
 def test_one_value_is_said_instead_of_drawn() -> None:
