@@ -317,6 +317,7 @@ def test_the_keyboard_reaches_and_opens_everything(browser: Browser, pages: Page
     browser.value("document.querySelector('summary').focus()")
     browser.press("Enter", 13)
     assert browser.value("document.querySelector('details').open")
+    browser.value("document.querySelectorAll('#curves details').forEach(part => part.open = true)")
     rate = "document.querySelector('#schedules-0 .switch')"
     visible = f"[...{rate}.querySelectorAll('svg')].map(svg => svg.getBoundingClientRect().height > 0)"
     assert browser.value(visible) == [True, False]

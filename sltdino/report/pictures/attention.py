@@ -31,10 +31,10 @@ def attention(source: Source) -> list[Html]:
         maps = [
             _map(evens[index, head], spreads[index, head], brightest, head, name, side) for head in range(num_heads)
         ]
-        notes = [f"yellow {brightest:.1f} ×", f"patches {on_patches[index].mean():.0%}"]
+        notes = [f"yellow: {brightest:.1f}×", f"patches: {on_patches[index].mean():.0%}"]
         lit = picture(_lit(shown, evens[index].mean(axis=0)), alt=f"{name}, lit where all heads look", side=side)
-        rows.append([name, _noted(picture(shown, alt=name, side=side), *notes), lit, *maps])
-    columns = ["image", "input", "all heads", *(f"head {head + 1}" for head in range(num_heads))]
+        rows.append([_noted(picture(shown, alt=name, side=side), name, *notes), lit, *maps])
+    columns = ["image", "all heads", *(f"head {head + 1}" for head in range(num_heads))]
     return [
         _how_to_read(source, num_patches),
         _bar(),
@@ -71,19 +71,22 @@ def _bar() -> Html:
     height, width = _BAR
     bar = heat(np.linspace(0, 1, width)[None].repeat(height, axis=0))
     scale = picture(bar, alt="Scale from dark blue to yellow", side=width)
-    return figure(scale, "from none (dark blue) to the number under the input, in times an even look, or more (yellow)")
+    return figure(
+        scale, "From none (dark blue) to the number under the image, in times an even look, or more (yellow)."
+    )
 
 
 def _how_to_read(source: Source, num_patches: int) -> Html:
     return how_to_read(
-        "A feature is read from the CLS token; this is which patches it looks at in the last block of "
-        f"{source.network_name}. A square is a patch, nothing is smoothed. What goes to CLS itself and to registers is "
-        "left out (the part of the patches stands under the input) and the rest brought to a sum of 1, so an even look "
-        f"gives each of the {num_patches} patches 1/{num_patches}. All heads of an image have one scale, with yellow "
-        "from the 99th percentile of its patches. Beside the input it is lit where all heads together look. Under a "
-        "map stands over how many patches, in effect, the head spreads.",
+        "Which parts of an image the network looks at when it sums it up: a map for each of its heads. A square is a "
+        "patch of the image, and yellow gets the most. Second comes the image, lit where all heads together look.",
         good="heads that pick out fingers, the outline of the hand, eyes or mouth, and that differ from one another.",
         bad="maps that are the same for every image, or light up at its borders or on one patch of background "
         f"(positions or background were learned); heads spread over nearly all {num_patches} patches (nothing is "
         "chosen yet).",
+        made=f"Attention of the CLS token in the last block of {source.network_name}; nothing is smoothed. What goes "
+        "to CLS itself and to registers is left out (under the image: how much is left) and the rest brought to a sum "
+        f"of 1, so an even look gives each of the {num_patches} patches 1/{num_patches}. All heads of an image have "
+        "one scale, with yellow from the 99th percentile of its patches on. Under a map: over how many patches, in "
+        "effect, the head spreads.",
     )

@@ -7,9 +7,6 @@ _STOPS = np.array(((20, 12, 70), (62, 45, 132), (44, 105, 148), (38, 156, 138), 
 """Night blue to yellow: lightness rises by about the same from each to the next, and hue never turns back to red and
 green of one lightness."""
 
-CATEGORIES = ("#0060a8", "#c24e00", "#00735a", "#8a3d8f", "#1b1f24", "#b07d00", "#3890cc")
-"""For text and marks on white: each differs from the others in lightness or in what no eye confuses."""
-
 
 def heat(values: NDArray[np.floating]) -> NDArray[np.uint8]:
     """Values 0..1 of any shape as RGB: 0 dark blue, 1 yellow, linear in between."""

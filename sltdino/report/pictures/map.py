@@ -88,12 +88,12 @@ def _drawing(source: Source, placed: FeatureMap, names: Sequence[str], *, what: 
 
 def _how_to_read(source: Source, placed: FeatureMap) -> Html:
     return how_to_read(
-        f"A mark is an image, of {source.sample_name}; images with like CLS features ({source.network_name}) lie "
-        f"together. Made by t-SNE (perplexity {placed.perplexity:.0f}) from the first {placed.num_components} "
-        f"principal components ({placed.share:.0%} of the variance) of the features at length 1. Near means alike; "
-        "distances between groups, their sizes and the axes mean nothing. Trustworthiness "
-        f"{placed.trust:.2f}, from about 0.5 (neighbours on the map are chance) to 1 (the {placed.num_neighbours} "
-        "nearest on the map are the nearest in truth). Point at a mark to see its file.",
+        "A mark is an image; images that the network finds alike lie together. Near means alike; distances between "
+        "groups, their sizes and the axes mean nothing. Point at a mark to see its file.",
         good="islands of one label, and signers or clips mixed within them.",
         bad="labels mixed everywhere, or islands of one signer or clip: the features tell who or which video it is.",
+        made=f"By t-SNE (perplexity {placed.perplexity:.0f}) of {source.sample_name}, from the first "
+        f"{placed.num_components} principal components ({placed.share:.0%} of the variance) of the CLS features at "
+        f"length 1 of {source.network_name}. Trustworthiness {placed.trust:.2f}, from about 0.5 (neighbours on the map "
+        f"are chance) to 1 (the {placed.num_neighbours} nearest on the map are the nearest in truth).",
     )

@@ -31,7 +31,7 @@ def neighbours(source: Source) -> list[Html]:
         kind: nearest_allowed(sample.features_MD, k=_NEIGHBOURS, allowed_MM=allowed) for kind, allowed in kinds.items()
     }
     rows = [row for query in range(min(_QUERIES, num_images)) for row in _rows(source, query, found)]
-    columns = ["image", "", "nearest of", *map(str, range(1, _NEIGHBOURS + 1))]
+    columns = ["image", *(["nearest of"] if len(kinds) > 1 else []), *map(str, range(1, _NEIGHBOURS + 1))]
     labelled = len(set(sample.labels)) > 1
     return [
         _how_to_read(source, labelled=labelled),
@@ -57,13 +57,15 @@ def _rows(source: Source, query: int, found: dict[str, Neighbours]) -> list[list
     else:
         said = {kind: kind for kind in kinds}
     name, group = source.name(query), source.groups.of[query]
-    about = join([name, element("br"), element("small", short(group, _NAME_WIDTH))]) if group else name
     [pixels] = source.shown(torch.stack([source.pixels.load(source.sample.paths[query])]))
+    shown = picture(pixels, alt=name, side=_SIDE)
+    told = [element("small", line) for line in (name, short(group, _NAME_WIDTH)) if line]
+    about = join([shown, join(told, element("br"))])
     rows: list[list[object]] = []
     for kind in kinds:
         row = zip(found[kind].index_Bk[query].tolist(), found[kind].similarity_Bk[query].tolist(), strict=True)
         cells = [_neighbour(source, query, number, cosine) for number, cosine in row]
-        rows.append([about, picture(pixels, alt=name, side=_SIDE), said[kind], *cells])
+        rows.append([about, *([said[kind]] if len(found) > 1 else []), *cells])
     return rows
 
 
@@ -97,10 +99,7 @@ def _counted(source: Source, found: dict[str, Neighbours], kinds: dict[str, Tens
 
 
 def _how_to_read(source: Source, *, labelled: bool) -> Html:
-    what = (
-        f"For a few of {source.sample_name}, the others that {source.network_name} finds most alike, by the cosine of "
-        "CLS features: what k-NN votes with. "
-    )
+    what = "For a few images, the others that the network finds most alike: what k-NN votes with. "
     what += "✓ and ✗ say whether a neighbour has the image's label." if labelled else "These images have no labels."
     if source.groups.name:
         what += (
@@ -112,4 +111,6 @@ def _how_to_read(source: Source, *, labelled: bool) -> Html:
         good="neighbours share the handshape or the expression, although person, light and background differ.",
         bad="neighbours that share only the person, the light or the background; the same few images everywhere; "
         "cosines of 0.99 and more throughout (the features hardly differ: collapse).",
+        made=f"The highest cosines of CLS features of {source.network_name}, among {source.sample_name}. Images are "
+        "shown as the network gets them.",
     )

@@ -72,13 +72,14 @@ def _how_to_read(source: Source, together: Components, within: Components, *, be
         " + ".join(f"{share:.0%}" for share in components.shares_C.tolist()) for components in (together, within)
     )
     return how_to_read(
-        "Patches of one colour have like features. Red, green and blue are the three directions in which the patch "
-        f"features (after the last norm, {source.network_name}) of {min(_FITTED, len(source.sample.paths))} images "
-        f"together differ most, with {shares} of their variance; the rest is not in the picture. {between:.0%} of the "
-        "variance tells one image from another rather than its patches, so the last row takes each image's mean out "
-        f"first ({shares_within} of what is left). Each direction runs from its 2nd to its 98th percentile; which end "
-        "is bright, and which colour it is, means nothing.",
+        "Parts of an image (patches) that the network finds alike have one colour; which colour it is means nothing. "
+        "The last row leaves out what sets one whole image off from another.",
         good="one part (fingers, palm, eyes, mouth, background) has one colour in different images.",
         bad="the same colours in the same places whatever is there (positions were learned); a colour of its own for "
         "each image even in the last row; colours that only follow light and shadow.",
+        made="Red, green and blue are the first three principal components of the patch features (after the last "
+        f"norm, {source.network_name}) of {min(_FITTED, len(source.sample.paths))} images together, with {shares} of "
+        f"their variance; the rest is not in the picture. {between:.0%} of the variance lies between the means of the "
+        f"images, so the last row takes each image's mean out first ({shares_within} of what is left). Each component "
+        "runs from its 2nd to its 98th percentile.",
     )

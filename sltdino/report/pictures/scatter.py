@@ -9,14 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sltdino.data.scanner import natural_key
-from sltdino.report.pictures.colours import CATEGORIES
 from sltdino.report.text.page import short
-from sltdino.report.web.html import Html, element, join
+from sltdino.report.web.html import Html, element
 
-_REST = "#98a1a9"
-_SIDE, _MARGIN, _LEGEND, _LINE = 560, 20, 190, 21  # SVG units
+_SIDE, _MARGIN = 400, 14  # SVG units: about as many as a phone has pixels, so that names can be read there
 _NAME_WIDTH = 22
-_HIGH, _WIDE = 16, 11  # a letter at a mean
+_HIGH, _WIDE = 15, 10  # a letter at a mean
+_COLOURS = 7
 _SHAPES = (  # about the origin, of about equal area
     "M-3.6 0a3.6 3.6 0 1 0 7.2 0a3.6 3.6 0 1 0-7.2 0z",  # disc
     "M-3.2-3.2h6.4v6.4h-6.4z",  # square
@@ -32,11 +31,12 @@ class Mark(NamedTuple):
     """How the points of one name look."""
 
     colour: str
+    """A class of the page's style."""
     shape: str
     """An SVG path about the origin."""
 
 
-REST = Mark(_REST, _SMALL_DISC)
+REST = Mark("rest", _SMALL_DISC)
 """Of every name that has no mark of its own."""
 
 
@@ -44,7 +44,7 @@ def marks_of(names: Sequence[str], *, most: int) -> dict[str, Mark]:
     """Marks for the `most` commonest names, in natural order: up to 42 are different pairs of colour and shape."""
     common = [name for name, _ in Counter(filter(None, names)).most_common(most)]
     return {
-        name: Mark(CATEGORIES[number % len(CATEGORIES)], _SHAPES[number % len(_SHAPES)])
+        name: Mark(f"k{number % _COLOURS}", _SHAPES[number % len(_SHAPES)])
         for number, name in enumerate(sorted(common, key=lambda name: natural_key(os.fsencode(name))))
     }
 
@@ -58,7 +58,7 @@ def scatter(
     alt: str,
     written: bool,
 ) -> Html:
-    """A drawing of the points, one scale for both axes, with a legend of the marks.
+    """A drawing of the points, one scale for both axes, and a list of what the marks mean, beside or below it.
 
     Args:
         names: of each point; those without a mark are small grey dots, drawn beneath.
@@ -72,20 +72,30 @@ def scatter(
         rows = [row for row, given in enumerate(names) if (given not in marks if name is None else given == name)]
         points = [_point(spots[row], mark, titles[row]) for row in rows]
         if points:
-            layers.append(element("g", *points, fill=mark.colour, fill_opacity="0.8"))
-    means = _at_means(spots, names, marks) if written else []
-    return element(
+            layers.append(element("g", *points, class_=mark.colour, fill_opacity="0.8"))
+    means = _means(spots, names, marks) if written else []
+    lowest = max((mean.y for mean in means), default=0.0)
+    drawing = element(
         "svg",
-        element("rect", width="100%", height="100%", fill="#ffffff"),
         *layers,
-        *means,
-        _legend(marks, Counter(names)),
-        viewBox=f"0 0 {_SIDE + _LEGEND} {max(height, _LINE * (len(marks) + 2))}",
+        *(_name(mean, marks[mean.name]) for mean in means),
+        viewBox=f"0 0 {_SIDE} {max(height, round(lowest) + _HIGH)}",
         role="img",
         aria_label=alt,
-        font_family="system-ui, sans-serif",
-        font_size=13,
     )
+    return element("div", drawing, _legend(marks, Counter(names)), class_="map")
+
+
+class _Mean(NamedTuple):
+    """Where a name is written."""
+
+    x: float
+    y: float
+    name: str
+
+    @property
+    def width(self) -> float:
+        return len(short(self.name, _NAME_WIDTH)) * _WIDE
 
 
 def _on_paper(places_M2: NDArray[np.floating]) -> tuple[NDArray[np.floating], int]:
@@ -102,33 +112,34 @@ def _point(spot_2: NDArray[np.floating], mark: Mark, title: str) -> Html:
     return element("path", element("title", title), d=mark.shape, transform=where)
 
 
-def _at_means(spots: NDArray[np.floating], names: Sequence[str], marks: dict[str, Mark]) -> list[Html]:
-    """Each name at the mean of its points, or as little below as keeps it off the others."""
-    means = {name: spots[[given == name for given in names]].mean(axis=0).tolist() for name in marks}
-    written: list[tuple[float, float, str]] = []
-    for name, (x, y) in sorted(means.items(), key=lambda item: item[1][1]):
-        for above_y, above_x, above in written:  # from the top
-            letters = len(short(name, _NAME_WIDTH)) + len(short(above, _NAME_WIDTH))
-            if abs(x - above_x) < _WIDE * letters / 2 and y < above_y + _HIGH:
-                y = above_y + _HIGH
-        written = sorted([*written, (y, x, name)])
-    return [_text(name, x, y, colour=marks[name].colour) for y, x, name in written]
+def _means(spots: NDArray[np.floating], names: Sequence[str], marks: dict[str, Mark]) -> list[_Mean]:
+    """Each name at the mean of its points, on the paper whole, and as little below as keeps it off the others."""
+    centres = {name: spots[[given == name for given in names]].mean(axis=0) for name in marks}
+    means = [_Mean(float(x), float(y), name) for name, (x, y) in centres.items()]
+    written: list[_Mean] = []
+    for mean in sorted(means, key=lambda mean: mean.y):
+        x, y = min(max(mean.x, mean.width / 2), _SIDE - mean.width / 2), mean.y
+        for above in written:  # from the top
+            if abs(x - above.x) < (mean.width + above.width) / 2 and y < above.y + _HIGH:
+                y = above.y + _HIGH
+        written = sorted([*written, mean._replace(x=x, y=y)], key=lambda placed: (placed.y, placed.x))
+    return written
 
 
-def _text(name: str, x: float, y: float, *, colour: str) -> Html:
+def _name(mean: _Mean, mark: Mark) -> Html:
     return element(
-        "text", short(name, _NAME_WIDTH), x=f"{x:.1f}", y=f"{y:.1f}", fill=colour, font_size=_HIGH, font_weight=700,
-        text_anchor="middle", dominant_baseline="middle", stroke="#ffffff", stroke_width=4, paint_order="stroke",
+        "text", short(mean.name, _NAME_WIDTH), x=f"{mean.x:.1f}", y=f"{mean.y:.1f}", text_anchor="middle",
+        dominant_baseline="middle", class_=f"halo {mark.colour}",
     )  # fmt: skip
 
 
 def _legend(marks: dict[str, Mark], counts: Counter[str]) -> Html:
-    entries = [(f"{short(name, _NAME_WIDTH)} ({counts[name]})", mark) for name, mark in marks.items()]
+    entries = [(f"{short(name, _NAME_WIDTH)} ({counts[name]:,})", mark) for name, mark in marks.items()]
     if rest := counts.total() - sum(counts[name] for name in marks):
-        entries.append((f"{'others' if marks else 'images'} ({rest})", REST))
-    lines = []
-    for number, (text, mark) in enumerate(entries):
-        y = _LINE * (number + 1)
-        sign = element("path", d=mark.shape, transform=f"translate({_SIDE + 12} {y})", fill=mark.colour)
-        lines.append(join([sign, element("text", text, x=_SIDE + 24, y=y + 4.5, fill="#1b1f24")]))
-    return join(lines)
+        entries.append((f"{'others' if marks else 'images'} ({rest:,})", REST))
+    return element("ul", *(element("li", _key(mark), " ", text) for text, mark in entries), class_="marks")
+
+
+def _key(mark: Mark) -> Html:
+    shape = element("path", d=mark.shape, class_=mark.colour)
+    return element("svg", shape, viewBox="-6 -6 12 12", width=14, height=14, aria_hidden="true", class_="sign")

@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sltdino.core.run_files import has_checkpoint, read_names
 from sltdino.core.settings import PretrainSettings
-from sltdino.data.image_folder import ImageFolder, scan, scan_listed
+from sltdino.data.image_folder import ImageFolder, scan
 from sltdino.errors import MissingInputError, SltDinoError
 from sltdino.evaluation.features import Pixels
 from sltdino.evaluation.image_sample import ImageGroups, ImageSample, groups_of, read_sample, spread_sample
@@ -52,13 +52,20 @@ class Source(NamedTuple):
         return short(self.sample.paths[index].name, _NAME_WIDTH) + (f" ({short(label, _NAME_WIDTH)})" if label else "")
 
 
-def load_source(run: Path, settings: PretrainSettings, *, pattern: re.Pattern[str] | None = None) -> Source:
+def load_source(
+    run: Path,
+    settings: PretrainSettings,
+    *,
+    training_images: Callable[[], ImageFolder],
+    pattern: re.Pattern[str] | None = None,
+) -> Source:
     """Load the best checkpoint of a run (the last where it has no best), and embed a sample of its images.
 
     The sample is of the validation images where the run has some, else of the training images; as many as one core
     embeds in about 20 s, at most 600.
 
     Args:
+        training_images: lists those of the run; not called where it has validation images.
         pattern: of signers or videos in the files' names, as for `groups_of`.
 
     Raises:
@@ -72,7 +79,7 @@ def load_source(run: Path, settings: PretrainSettings, *, pattern: re.Pattern[st
         )
     best = (run / names.best_name).exists()
     backbone = load_trained_backbone(run, which="best" if best else "last")
-    kind, where, gone, images = _images(run, settings)
+    kind, where, gone, images = _images(run, settings, training_images)
     pixels = Pixels(backbone.network.image_size, backbone.mean, backbone.std)
     a_forward = forward_flops(step_shape(settings.vit, settings.head, settings.augmentation), pixels.size)
     wanted = min(_MOST_IMAGES, max(_FEWEST_IMAGES, int(_FLOPS / a_forward)))
@@ -101,14 +108,14 @@ class _Images(NamedTuple):
     images: ImageFolder
 
 
-def _images(run: Path, settings: PretrainSettings) -> _Images:
+def _images(run: Path, settings: PretrainSettings, training_images: Callable[[], ImageFolder]) -> _Images:
     """Validation images where there are some, else training images."""
     val_dir = settings.evaluation.val_dir
     if val_dir is not None and val_dir.exists():
         return _Images("validation", [val_dir], "", scan([val_dir]))
     gone = "" if val_dir is None else f"; the validation images are not in {val_dir} any more"
     try:
-        return _Images("training", settings.train_dir, gone, scan_listed(settings.train_dir, settings.dataset.exclude))
+        return _Images("training", settings.train_dir, gone, training_images())
     except SltDinoError as error:
         again = f"put the images back and run sltdino inspect {shlex.quote(str(run))} again"
         raise MissingInputError(f"{error}{gone}; {again}") from error

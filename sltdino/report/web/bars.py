@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sltdino.report.web.html import Html, element, figure
+from sltdino.report.web.html import Html, element, figure, join
 
-_WIDTH, _HEIGHT, _MARGIN, _BELOW = 640, 150, 8, 22
+_WIDTH, _HEIGHT, _MARGIN, _BELOW = 400, 110, 6, 20  # its text is still readable as wide as a phone
 _BINS = 40
 _EXTREME = 0.5  # per cent of the values at either end that one bar takes together
 
@@ -33,19 +33,21 @@ def histogram(values: NDArray[Any], title: str, *, unit: str = "", marks: Mappin
         )
         for at, count in enumerate(counts.tolist())
     ]  # fmt: skip
-    lines = [_line(_MARGIN + (place - low) / (high - low) * _BINS * step, meaning)
-             for meaning, place in (marks or {}).items() if low <= place <= high]  # fmt: skip
+    inside = {meaning: place for meaning, place in (marks or {}).items() if low <= place <= high}
+    lines = [_line(_MARGIN + (place - low) / (high - low) * _BINS * step, meaning) for meaning, place in inside.items()]
     suffix = f" {unit}" if unit else ""
     ends = [
         _text(_MARGIN, f"{low:.4g}{suffix}", "start"),
         _text(_WIDTH - _MARGIN, f"{high:.4g}{suffix}", "end"),
     ]
-    median = f"{title}: median {np.median(values):.4g}{suffix}, {values.min():.4g} to {values.max():.4g}"
+    spread = f"median {np.median(values):.4g}{suffix}, {values.min():.4g} to {values.max():.4g}"
     chart = element(
-        "svg", *bars, *lines, *ends, role="img", aria_label=median, style="width:100%;max-width:40rem;height:auto",
+        "svg", *bars, *lines, *ends, role="img", aria_label=f"{title}: {spread}",
+        style="width:100%;max-width:34rem;height:auto",
         **{"viewBox": f"0 0 {_WIDTH} {_HEIGHT + _BELOW}"},
     )  # fmt: skip
-    return figure(chart, "; ".join([median, *(f"line: {meaning}" for meaning in marks or {} if lines)]))
+    told = [spread, f"the tallest bar is {tallest:,}", *(f"line: {meaning}" for meaning in inside)]
+    return figure(chart, join([element("strong", f"{title}: "), "; ".join(told)]))
 
 
 def _line(x: float, meaning: str) -> Html:
@@ -57,5 +59,5 @@ def _line(x: float, meaning: str) -> Html:
 
 def _text(x: float, text: str, anchor: str) -> Html:
     return element(
-        "text", text, x=x, y=_HEIGHT + _BELOW - 5, text_anchor=anchor, style="fill:var(--quiet);font-size:14px"
+        "text", text, x=x, y=_HEIGHT + _BELOW - 5, text_anchor=anchor, style="fill:var(--quiet);font-size:12px"
     )

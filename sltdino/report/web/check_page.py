@@ -26,6 +26,7 @@ from sltdino.report.web.html import (
     section,
     table,
 )
+from sltdino.report.web.settings_table import breakable
 
 _SIDE = 96  # of a thumbnail, in pixels
 _MOST_OF_A_GROUP = 6
@@ -84,9 +85,8 @@ def _flaw(survey: Survey, flaw: Flaw) -> Iterator[Html]:
 def _captioned(survey: Survey, flaw: Flaw, index: int) -> Html:
     name = survey.shown(index)
     caption = name if len(name) <= _LONGEST_CAPTION else f"…{name[-_LONGEST_CAPTION:]}"
-    if detail := _detail(survey, flaw, index):
-        caption = f"{caption}\n{detail}"
-    return figure(_thumbnail(survey, index), caption)
+    detail = _detail(survey, flaw, index)
+    return figure(_thumbnail(survey, index), join([breakable(caption), detail], "\n" if detail else ""))
 
 
 def _detail(survey: Survey, flaw: Flaw, index: int) -> str:

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 from sltdino.report.history import History, history_of
 from sltdino.report.side_by_side import RESULTS, look_at, run_letters
 from sltdino.report.summary import RunReader
-from sltdino.report.web.charts import EVALUATION, KNN, TRAINING, Chart, draw, lines_of, side_by_side
+from sltdino.report.web.chart_kinds import EVALUATION, KNN, TRAINING, Chart
+from sltdino.report.web.charts import draw, lines_of, side_by_side
 from sltdino.report.web.html import Html, Section, document, element, paragraph, section, subsection, table
 from sltdino.report.web.run_page import GRADES, title_of
 from sltdino.report.web.settings_table import code, value_text
@@ -30,7 +31,7 @@ def comparison_page(runs: Sequence[Path]) -> str:
     """
     content = look_at(runs)
     shown = [_shown(letter, run) for letter, run in zip(run_letters(len(runs)), runs, strict=True)]
-    intro = paragraph(f"{len(shown)} runs side by side, each with a letter.")
+    intro = paragraph(f"{len(shown)} runs side by side, each with a letter.{_best(shown, content)}")
     return document(
         f"{len(shown)} runs",
         _runs(shown),
@@ -39,6 +40,19 @@ def comparison_page(runs: Sequence[Path]) -> str:
         _curves(shown),
         intro=intro,
     )
+
+
+def _best(shown: Sequence[Shown], content: Mapping[str, Any]) -> str:
+    """Which of them has the best features, as far as that can be said."""
+    measured = next(row for row in RESULTS if row.title == "k-NN, best")
+    values = [value for value in content["results"].get(measured.title, []) if value is not None]
+    if len(content["protocols"]) > 1:
+        return " Their k-NN accuracies do not compare: they were measured differently."
+    if len(values) < 2:
+        return " Which of them is best is not known: fewer than two measured k-NN."
+    best = [shown[at] for at in content["best"].get(measured.title, [])]
+    names = " and ".join(f"{run.letter} ({run.title})" for run in best)
+    return f" Best k-NN: {names}, {measured.shown(max(values))}." if best else " All have the same k-NN accuracy."
 
 
 def _shown(letter: str, run: Path) -> Shown:
@@ -66,7 +80,7 @@ def _results(shown: Sequence[Shown], content: Mapping[str, Any]) -> Section:
             texts = [None if value is None else row.shown(value) for value in content["results"][row.title]]
             cells = [element("strong", f"{text} ★") if at in best else text for at, text in enumerate(texts)]
             rows.append([row.title, *cells])
-    parts = [table(["result", *(run.letter for run in shown)], rows, caption="Results")]
+    parts = [table(["result", *(run.letter for run in shown)], rows, caption="What came out, a column for each run")]
     parts += [paragraph("★ the best of its row.", kind="note")] if content["best"] else []
     if len(content["protocols"]) > 1:
         told = "; ".join(content["protocols"])
@@ -79,7 +93,7 @@ def _settings(shown: Sequence[Shown], content: Mapping[str, Any]) -> Section:
     same = paragraph("All settings are the same.")
     header = ["setting", *(run.letter for run in shown)]
     return section(
-        "settings", "Settings that differ", table(header, rows, caption="Settings that differ") if rows else same
+        "settings", "Settings that differ", table(header, rows, caption="A column for each run") if rows else same
     )
 
 

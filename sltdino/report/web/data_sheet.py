@@ -1,17 +1,16 @@
 """The images that a run learned from: how many, how large, of which kinds, and which of them are of no use."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from sltdino.core.rng import generator
-from sltdino.core.run_files import read_bad_images, read_settings
-from sltdino.core.settings import PretrainSettings
+from sltdino.core.run_files import read_bad_images
 from sltdino.data.checking.quality import BLACK_LEVEL, CONSTANT_SPREAD, measure
 from sltdino.data.decode import FORMATS, quiet
-from sltdino.data.image_folder import ImageFolder, scan_listed
-from sltdino.errors import RunFolderError, SltDinoError
+from sltdino.data.image_folder import ImageFolder
+from sltdino.errors import SltDinoError
 from sltdino.report.web.html import Html, Section, details, facts, join, paragraph, section, table
 from sltdino.report.web.settings_table import code
 
@@ -20,20 +19,19 @@ _MOST_BAD = 50
 _COMMONEST = 5
 
 
-def data_section(run: Path, params: Mapping[str, Any]) -> Section:
+def data_section(run: Path, params: Mapping[str, Any], images: Callable[[], ImageFolder]) -> Section:
     """The section about a run's images: what was counted at its start, then what lies in the folders now.
 
     Measures 300 images, the same ones each time, a second or two. What is gone is said to be.
+
+    Args:
+        images: lists those of the run, as `run_images` does.
     """
     recorded = params.get("images")
     recorded = recorded if isinstance(recorded, Mapping) else {}
-    try:
-        settings = read_settings(run).settings
-    except RunFolderError:
-        settings = None  # of an old script
     parts = [facts(_recorded(params, recorded))]
     try:
-        parts += _now(settings, params, recorded)
+        parts += _now(images(), recorded)
     except (SltDinoError, OSError) as error:
         parts.append(paragraph(f"The images cannot be looked at now: {error}.", kind="warn"))
     return section("data", "Data sheet", *parts, _bad_images(run))
@@ -55,10 +53,7 @@ def _recorded(params: Mapping[str, Any], recorded: Mapping[str, Any]) -> list[tu
     ]
 
 
-def _now(settings: PretrainSettings | None, params: Mapping[str, Any], recorded: Mapping[str, Any]) -> list[Html]:
-    roots = settings.train_dir if settings is not None else tuple(map(Path, _texts(params.get("train_dirs"))))
-    listed = settings.dataset.exclude if settings is not None else None
-    images = scan_listed(roots, listed)
+def _now(images: ImageFolder, recorded: Mapping[str, Any]) -> list[Html]:
     parts = [_change(images, recorded)]
     if len(images.labels) > 1:
         parts.append(_labels(images))

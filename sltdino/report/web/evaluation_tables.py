@@ -1,6 +1,7 @@
 """The results of `sltdino evaluate` as tables, the confusion matrix among them."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from sltdino.report.web.html import Html, details, element, facts, join, paragraph, scrollable, subsection, table
@@ -14,10 +15,11 @@ _MOST_PAIRS = 15
 
 def evaluation_tables(evaluations: Sequence[Mapping[str, Any]]) -> list[Html]:
     """A part for every evaluation, the newest first and open."""
-    parts = [(f"Evaluation of {_when(evaluation)}", _evaluation(evaluation)) for evaluation in reversed(evaluations)]
     return [
-        subsection(title, content) if not at else details(title, content, printed=True)
-        for at, (title, content) in enumerate(parts)
+        details(f"{_title(evaluation)}: {_headline(evaluation)}", _evaluation(evaluation), printed=True)
+        if at
+        else subsection(_title(evaluation), _evaluation(evaluation))
+        for at, evaluation in enumerate(reversed(evaluations))
     ]
 
 
@@ -40,7 +42,7 @@ def confusion_matrix(labels: Sequence[str], matrix: Sequence[Sequence[int]], *, 
     rows = [
         element(
             "tr",
-            element("th", label, scope="row"),
+            element("th", element("span", label), scope="row"),
             *(_cell(count, sum(row), right=at == column) for column, count in enumerate(row)),
         )
         for at, (label, row) in enumerate(zip(labels, matrix, strict=True))
@@ -112,8 +114,18 @@ def _of_what(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     yield "could not be read", len(bad) if bad else None
 
 
-def _when(evaluation: Mapping[str, Any]) -> str:
-    return str(evaluation.get("timestamp", "an unknown time")).replace("T", " ")[:16]
+def _title(evaluation: Mapping[str, Any]) -> str:
+    """`Evaluation of checkpoint_last.pt, step 1,900 (2026-11-24 10:03)`."""
+    step = "" if evaluation["step"] is None else f", step {evaluation['step']:,}"
+    when = evaluation["timestamp"].replace("T", " ")[:16]
+    return f"Evaluation of {Path(evaluation['checkpoint'] or evaluation['backbone']).name}{step} ({when})"
+
+
+def _headline(evaluation: Mapping[str, Any]) -> str:
+    """`20-NN 46.2%, linear probe 61.7%`, of the trained features."""
+    trained = [row for row in evaluation["results"] if row.get("features") == "trained" and not row.get("shots")]
+    told = [f"{_method(row)} {_percent(row['accuracy'])}" for row in trained if _percent(row.get("accuracy"))]
+    return ", ".join(told) or "nothing measured"
 
 
 def _method(result: Mapping[str, Any]) -> str:

@@ -29,13 +29,15 @@ def files_section(run: Path) -> Section:
     """The section of what a run made. Reads every file whole, a gigabyte in a few seconds."""
     found = find_files(run)
     if not found:
-        return section("files", "Checkpoints and exports", paragraph("None yet."))
+        return section("files", "Files: checkpoints and exports", paragraph("None yet."))
     rows = [
         [item.name, code(_shown(item.path, run)), _size_text(item.size), _hash(item.digest), item.state]
         for item in found
     ]
     header = ["what", "file", "size", "SHA-256", "state"]
-    return section("files", "Checkpoints and exports", table(header, rows, caption="As they are on the disk now"))
+    return section(
+        "files", "Files: checkpoints and exports", table(header, rows, caption="As they are on the disk now")
+    )
 
 
 def find_files(run: Path) -> list[Found]:

@@ -123,7 +123,7 @@ def subsection(title: object, *content: Html) -> Html:
 
 
 def section(anchor: str, title: str, *content: Html) -> Section:
-    """A part of the page under a heading of the second level, which the navigation links to.
+    """A part of the page under a heading of the second level, which the navigation links to by what comes before `:`.
 
     Args:
         anchor: its id, unique in the page: a letter, then letters, digits, `-` and `_`.
@@ -144,7 +144,7 @@ def document(title: str, *sections: Html, intro: Html = NOTHING, footer: Html = 
     """
     linked = [part for part in sections if isinstance(part, Section)]
     assert len({part.anchor for part in linked}) == len(linked), "two sections share an anchor"
-    links = [element("li", element("a", part.heading, href=f"#{part.anchor}")) for part in linked]
+    links = [element("li", element("a", part.heading.partition(":")[0], href=f"#{part.anchor}")) for part in linked]
     body = element(
         "body",
         element("a", "Skip to content", href="#main", class_="skip"),
@@ -195,7 +195,10 @@ def _attribute(key: str, value: object) -> str:
 
 
 def _cell(value: object, kind: str | None) -> Html:
-    return element("td", show(value), class_=kind)
+    shown = show(value)
+    if kind == "number":  # `46.2% [40, 52]` may break before its interval, not within
+        shown = Html(shown.replace(", ", ",&nbsp;"))
+    return element("td", shown, class_=kind)
 
 
 def _kind(values: Sequence[object]) -> str | None:

@@ -1,6 +1,7 @@
 """The report on a run as a page: is it healthy, is it good, what did it learn; then what made it, and what it made."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,16 @@ from sltdino.core.json_files import now
 from sltdino.core.run_files import read_params
 from sltdino.report.history import History, history_of
 from sltdino.report.pictures.sections import run_pictures
+from sltdino.report.run_images import run_images
 from sltdino.report.summary import RunReader
 from sltdino.report.text.page import duration, percent
 from sltdino.report.web.charts import evaluation_charts, side_by_side, training_charts
 from sltdino.report.web.data_sheet import data_section
 from sltdino.report.web.evaluation_tables import evaluation_tables
 from sltdino.report.web.file_table import files_section
+from sltdino.report.web.glossary import glossary_section
 from sltdino.report.web.html import Html, Section, document, element, facts, join, paragraph, section
-from sltdino.report.web.settings_table import code, settings_section, software_section
+from sltdino.report.web.settings_table import breakable, code, settings_section, software_section
 
 GRADES = {
     "good": ("Good", "good"),
@@ -39,16 +42,17 @@ def run_page(run: Path) -> str:
     """
     reader = RunReader(run)
     seen, params = reader.facts(), read_params(run)
-    history = history_of(reader.digest)
+    history, images = history_of(reader.digest), cache(lambda: run_images(run, params))
     sections = [
         _glance(seen),
         _goodness(history, read_evaluations(run), seen),
         _curves(history, params),
-        *run_pictures(run),
-        data_section(run, params),
+        *run_pictures(run, images=images),
+        data_section(run, params, images),
         settings_section(params),
         files_section(run),
         software_section(params),
+        glossary_section(),
     ]
     return document(title_of(run, seen), *(part for part in sections if part is not None), intro=_verdict(seen))
 
@@ -68,7 +72,8 @@ def _verdict(seen: Mapping[str, Any]) -> Html:
             paragraph("Next: ", verdict["what_next"], ": " if command and verdict["what_next"] else "", command)
         )
     for finding in findings:
-        text = f"{finding['text']}{': ' if finding['remedy'] else ''}{finding['remedy']}"
+        remedy = "" if finding["remedy"] == verdict["what_next"] else finding["remedy"]  # which stands above
+        text = f"{finding['text']}{': ' if remedy else ''}{remedy}"
         title = element("strong", f"{finding['name'].capitalize()} since step {finding['since_step']:,}: ")
         parts.append(paragraph(title, text, kind="bad" if finding["collapsed"] else "warn"))
     return join(parts)
@@ -88,7 +93,7 @@ def _glance(seen: Mapping[str, Any]) -> Section:
 def _facts(seen: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     progress, speed, loss, knn = seen["progress"], seen["speed"], seen["loss"], seen["knn"]
     total = progress["total_steps"]
-    yield "state", ": ".join(filter(None, (seen["state"], seen["message"])))
+    yield "state", breakable(": ".join(filter(None, (seen["state"], seen["message"]))))
     yield "health", seen["health"]["verdict"]
     yield "steps", f"{progress['step']:,}" + (f" of {total:,} ({percent(progress['step'] / total)})" if total else "")
     yield "epochs", f"{progress['finished_epochs']:,} of {progress['epochs']:,} finished"
@@ -104,7 +109,7 @@ def _facts(seen: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     if knn["last"] is not None:
         start = "" if knn["untrained"] is None else f", {knn['start']} {knn['untrained']:.1%}"
         pixels = "" if knn["raw_pixels"] is None else f", raw pixels {knn['raw_pixels']:.1%}"
-        yield "k-NN accuracy", f"{knn['last']:.1%}{start}{pixels}"
+        yield "k-NN accuracy", f"{knn['last']:.1%} at last{start}{pixels}"
     if seen["best"] is not None:
         best = seen["best"]
         value = f"k-NN {best['value']:.1%}" if best.get("metric") == "knn" else f"loss {best['loss']:.3f}"

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from sltdino.report.history import Point, Span
 from sltdino.report.web.html import NOTHING, Html, element
+from sltdino.report.web.smoothing import smoothed, thinned
 from sltdino.report.web.ticks import Axis, axis, label
 
 WIDTH, HEIGHT = 400, 240
@@ -15,7 +16,6 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 388, 8, 206
 _ZONES = 48
 """Places that show their values when pointed at."""
 _SMOOTHED_FROM = 30  # points; below, the line is drawn as it is, with its points
-_WINDOW = 0.06  # of the points: half the width of the smoothing window
 _MOST_EPOCH_MARKS = 60
 _COLOURS, _DASHES = 6, 5
 _CHARACTER, _ROW = 6.3, 14  # the size of a letter in a tip: without script, a text cannot be measured
@@ -111,38 +111,6 @@ def key(at: int) -> Html:
     """A short piece of line number `at`, for a legend."""
     stroke = element("path", d="M1 7H27", class_=_style("line", at))
     return element("svg", stroke, viewBox="0 0 28 14", width=28, height=14, aria_hidden="true", class_="key")
-
-
-def smoothed(points: Sequence[Point]) -> list[tuple[float, float]]:
-    """Steps and the values of straight lines fitted around each, to 13 % of the points, the near ones counting more.
-
-    Cleveland, "Robust locally weighted regression and smoothing scatterplots" (1979), without its robust passes. Unlike
-    a mean it does not lag, nor flatten the beginning and the end.
-    """
-    half = max(1, round(len(points) * _WINDOW))
-    return [
-        (point.step, _fit(points[max(0, at - half) : at + half + 1], point.step)) for at, point in enumerate(points)
-    ]
-
-
-def _fit(points: Sequence[Point], step: float) -> float:
-    """The value at `step` of a line through the points, by weighted least squares."""
-    reach = 1.001 * max(abs(point.step - step) for point in points) or 1.0
-    weights = [(1 - (abs(point.step - step) / reach) ** 3) ** 3 for point in points]
-    total = sum(weights)
-    mean_x = sum(weight * (point.step - step) for weight, point in zip(weights, points, strict=True)) / total
-    mean_y = sum(weight * point.value for weight, point in zip(weights, points, strict=True)) / total
-    away = [(weight, point.step - step - mean_x, point.value) for weight, point in zip(weights, points, strict=True)]
-    spread = sum(weight * x * x for weight, x, _ in away)
-    slope = sum(weight * x * (y - mean_y) for weight, x, y in away) / spread if spread else 0.0
-    return mean_y - slope * mean_x
-
-
-def thinned(points: Sequence[Point], most: int) -> list[Point]:
-    """At most so many of the points, evenly spread, the first and the last among them."""
-    if len(points) <= most:
-        return list(points)
-    return [points[round(at * (len(points) - 1) / (most - 1))] for at in range(most)]
 
 
 def _grid(frame: Frame, unit: str) -> Html:

@@ -1,9 +1,13 @@
 """The scale of colours is one of lightness too."""
 
+import re
+from importlib import resources
+
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
-from sltdino.report.pictures.colours import CATEGORIES, heat
+from sltdino.report.pictures.colours import heat
 
 
 def lightness(rgb: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -28,9 +32,18 @@ def test_what_lies_beyond_the_scale_has_its_ends() -> None:
     assert heat(np.zeros((2, 3))).shape == (2, 3, 3)
 
 
-def test_marks_are_dark_enough_for_white_paper() -> None:
-    """3 to 1, as WCAG asks of graphics; text at a mean is large and bold, and has the same bound."""
-    for colour in CATEGORIES:
-        level = lightness(np.array([int(colour[at : at + 2], 16) for at in (1, 3, 5)]))
-        luminance = ((level + 16) / 116) ** 3
-        assert 1.05 / (luminance + 0.05) > 3, colour
+@pytest.mark.parametrize("dark", [False, True])
+def test_marks_stand_out_from_the_page(dark: bool) -> None:
+    """4.5 to 1, as WCAG asks of text: names on the map have the colours too."""
+    style = resources.files("sltdino.report.web").joinpath("page.css").read_text("utf-8")
+    colours = dict(re.findall(r"--(k\d|paper): (#\w{6});", style.split("@media", 2)[int(dark)]))
+    assert len(colours) == 8
+    paper = luminance(colours.pop("paper"))
+    for name, colour in colours.items():
+        low, high = sorted((paper, luminance(colour)))
+        assert (high + 0.05) / (low + 0.05) > 4.5, name
+
+
+def luminance(colour: str) -> float:
+    level = lightness(np.array([int(colour[at : at + 2], 16) for at in (1, 3, 5)]))
+    return float(((level + 16) / 116) ** 3)

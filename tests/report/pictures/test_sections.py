@@ -138,7 +138,7 @@ def test_neighbours_are_marked_by_label_and_once_without_the_own_signer(masked: 
 
 
 def test_the_map_is_coloured_by_label_and_by_signer(masked: dict[str, str]) -> None:
-    assert masked["map"].count("<svg") == 2
+    assert masked["map"].count('role="img"') == 2
     assert "coloured by label" in masked["map"]
     assert "coloured by signer" in masked["map"]
     assert masked["map"].count("<title>signer0-0.png (fist), signer0</title>") == 2
@@ -172,7 +172,7 @@ def test_a_flat_folder_has_pictures_without_labels(finished_once: Path) -> None:
     assert list(found) == ALL
     assert "These images have no labels." in found["neighbours"]
     assert "✓" not in found["neighbours"].replace("✓ and ✗", "")
-    assert found["map"].count("<svg") == 1
+    assert found["map"].count('role="img"') == 1
 
 
 def test_without_a_checkpoint_the_crops_are_shown_and_the_rest_is_promised(finished: Path) -> None:
@@ -204,6 +204,25 @@ def test_validation_images_that_have_moved_give_way_to_training_images(masked_ru
     (run / "params.json").write_text(json.dumps(params))
     assert "training images" in (shown := sections(run)["map"])
     assert "; the validation images are not in /nowhere/val any more" in shown
+
+
+def test_what_the_run_left_out_is_in_none_of_its_pictures(train: Any, own_pictures: Path, tmp_path: Path) -> None:
+    listed = tmp_path / "exclude.txt"
+    listed.write_text("".join(f"{number}.png\n" for number in range(4)))
+    found = sections(train(images=own_pictures, exclude=str(listed)).run_dir)
+    assert "hold other images" not in found["crops"]
+    assert "all 20 training images" in found["map"]
+
+
+def test_a_damaged_evaluation_is_named_and_hides_no_picture(masked_run: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(masked_run, tmp_path / "run")
+    path = evaluation_file(run, "x", {})
+    path.parent.mkdir()
+    path.write_text("{")
+    found = sections(run)
+    assert list(found) == ALL
+    assert path.name in found["map"]
+    assert "coloured by signer" in found["map"]
 
 
 def test_images_that_have_changed_are_not_passed_off_as_the_run_s(train: Any, own_pictures: Path, draw: Any) -> None:

@@ -2,7 +2,7 @@
 
 import re
 
-from sltdino.report.web.evaluation_tables import confusion_matrix, most_confused, results_table
+from sltdino.report.web.evaluation_tables import confusion_matrix, evaluation_tables, most_confused, results_table
 
 LABELS = ["a", "b", "<c>"]
 MATRIX = [[8, 2, 0], [1, 9, 0], [5, 0, 5]]
@@ -33,5 +33,18 @@ def test_methods_are_rows_and_features_columns() -> None:
     page = results_table({"results": results, "gains": gains}, "accuracy", caption="c")
     assert re.findall(r"<th scope=\"row\">(.*?)</th>", page) == ["20-NN", "linear probe"]
     cells = re.findall(r"<td[^>]*>(.*?)</td>", page)
-    assert cells[:4] == ["46.3% [40.0, 52.0]", "–", "70.0% [40.0, 52.0]", "-24.0% [-30.0, +0.0]"]
-    assert cells[4] == "60.0% [50.0, 70.0]"
+    assert cells[:4] == ["46.3% [40.0,&nbsp;52.0]", "–", "70.0% [40.0,&nbsp;52.0]", "-24.0% [-30.0,&nbsp;+0.0]"]
+    assert cells[4] == "60.0% [50.0,&nbsp;70.0]"
+
+
+def test_older_evaluations_are_folded_under_what_came_out() -> None:
+    row = {"method": "knn", "k": 20, "features": "trained", "accuracy": 0.4626, "accuracy_interval": [0.4, 0.52],
+           "balanced_accuracy": 0.4, "balanced_accuracy_interval": [0.3, 0.5]}  # fmt: skip
+    record = {
+        "timestamp": "2026-01-01T10:00:00.000+00:00", "backbone": "/runs/a", "checkpoint": "checkpoint_last.pt",
+        "step": 1900, "labels": LABELS, "confusion": {}, "per_class": [], "protocol": "p", "groups": None,
+        "train_dirs": [], "val_dirs": [], "train_counts": [1], "val_counts": [1], "results": [row],
+    }  # fmt: skip
+    newest, older = evaluation_tables([record, record | {"timestamp": "2026-01-02T10:00:00.000+00:00", "step": None}])
+    assert newest.startswith("<h3>Evaluation of checkpoint_last.pt (2026-01-02 10:00)</h3>")
+    assert "<summary>Evaluation of checkpoint_last.pt, step 1,900 (2026-01-01 10:00): 20-NN 46.3%</summary>" in older

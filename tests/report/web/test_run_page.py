@@ -1,6 +1,7 @@
 """The report on a run, in whatever state the run is."""
 
 import json
+import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import sltdino.report.web.run_page as run_page_module
 from sltdino.report.summary import summarize
 from sltdino.report.web.file_table import find_files
 from sltdino.report.web.html import escape
@@ -80,7 +82,10 @@ def test_the_same_run_gives_the_same_page_but_for_its_time(finished: Path) -> No
 
 def test_every_measured_thing_has_a_chart(finished: Path) -> None:
     text = read(finished).text["curves"]
-    for title in ("Loss gap", "Gradient norm", "Learning rate", "Teacher momentum", "Throughput", "Spread of the feat"):
+    for title in (
+        "Student against teacher: CLS", "Gradient norm", "Learning rate", "Teacher momentum", "Throughput",
+        "Spread of the feat",
+    ):  # fmt: skip
         assert title in text
     assert "ln 32 = 3.466" in text
 
@@ -91,6 +96,55 @@ def test_settings_have_their_origins(finished: Path) -> None:
     origins = json.loads((finished / "params.json").read_text())["origins"]
     assert f"vit. embed_ dim 16 {origins['vit.embed_dim']} " in text
     assert "default" in text
+
+
+def test_training_folders_are_listed_once(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Path] = []
+    listed = run_page_module.run_images
+
+    def counted(run: Path, params: Any) -> Any:
+        calls.append(run)
+        return listed(run, params)
+
+    monkeypatch.setattr(run_page_module, "run_images", counted)
+    text = read(finished).text
+    assert "24 training images" in text["map"]
+    assert calls == [finished]
+
+
+def test_the_navigation_is_short_and_ends_in_what_the_words_mean(finished: Path) -> None:
+    page = run_page(finished)
+    names = re.findall(r'<a href="#\w+">(.*?)</a>', page.partition("<nav")[2].partition("</nav>")[0])
+    assert names[2:8] == ["Curves", "Crops", "Attention", "Patches", "Neighbours", "Map"]
+    assert names[-1] == "Words"
+    assert "ln K is the loss of answers that favour no prototype" in page
+
+
+@pytest.mark.parametrize(("algorithm", "compared"), [("dino", True), ("ibot", False)])
+def test_the_whole_loss_is_compared_with_ln_k_where_it_has_no_patch_term(
+    finished: Path, algorithm: str, compared: bool
+) -> None:
+    params = json.loads((finished / "params.json").read_text()) | {"algorithm": algorithm}
+    (finished / "params.json").write_text(json.dumps(params))
+    page = run_page(finished)
+    assert ("ln 32 =" in page.partition('id="loss-0"')[2].partition("</figure>")[0]) is compared
+    assert "ln 32 =" in page.partition('id="loss-1"')[2].partition("</figure>")[0]
+
+
+def test_what_to_do_about_a_collapse_is_said_once(finished: Path) -> None:
+    rows = [
+        {"step": at, "context": "train_step", "loss": 3.4, "loss_gap": 0.0, "target_entropy": 3.46, "epoch": 1,
+         "assignment_entropy": 3.46, "feature_spread": 0.5, "cosine_to_mean": 0.5, "health": "uniform collapse"}
+        for at in range(1, 400)
+    ]  # fmt: skip
+    (finished / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    top, next_step = read(finished).text[""], summarize(finished)["verdict"]["what_next"]
+    assert next_step
+    assert " ".join(top.split()).count(next_step) == 1
+
+
+def test_a_curve_is_not_repeated_upside_down(finished: Path) -> None:
+    assert "Loss gap" not in read(finished).text["curves"]
 
 
 def test_files_have_their_size_and_digest(finished: Path) -> None:
@@ -142,7 +196,7 @@ def test_images_that_are_gone_are_said_to_be_and_the_rest_is_shown(train: Any, o
     page = read(run)
     assert "cannot be looked at now" in page.text["data"]
     assert "No such file or directory" in page.text["data"]
-    assert "Loss gap" in page.text["curves"]
+    assert "Gradient norm" in page.text["curves"]
 
 
 def test_images_that_training_could_not_read_are_listed_with_the_reason(finished: Path) -> None:
@@ -210,4 +264,4 @@ def test_hostile_names_stay_text(train: Any, own_pictures: Path) -> None:
 def test_a_record_that_is_none_does_not_stop_it(finished: Path, record: dict[str, object]) -> None:
     with (finished / "metrics.jsonl").open("a") as file:
         file.write(json.dumps({"context": "train_step", **record}) + "\n")
-    assert "Loss gap" in read(finished).text["curves"]
+    assert "Gradient norm" in read(finished).text["curves"]

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from sltdino.report.history import Point, Span
-from sltdino.report.web.svg import HEIGHT, WIDTH, Line, Marks, Rule, line_chart, smoothed, thinned
+from sltdino.report.web.smoothing import smoothed, thinned
+from sltdino.report.web.svg import HEIGHT, WIDTH, Line, Marks, Rule, line_chart
 
 
 def points(values: list[float], first: int = 0) -> list[Point]:
