@@ -107,7 +107,7 @@ class LossSettings(Section):
     """Epochs over which the teacher temperature rises; auto: 30, at most 30 % of the run."""
     center_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Momentum of the running center of the teacher's logits."""
-    use_sinkhorn: bool | Auto = "auto"
+    use_sinkhorn: Annotated[bool | Auto, Knob(resume="identity")] = "auto"
     """Balance the teacher's assignments with Sinkhorn-Knopp in place of the center; auto: for dinov2, and for any
     algorithm under 20,000 images."""
     sinkhorn_eps: Annotated[float, Field(gt=0)] | Auto = "auto"

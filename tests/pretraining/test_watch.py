@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -142,14 +144,23 @@ def test_a_collapse_that_lasts_ends_the_run_saved_with_code_3(
 ) -> None:
     with pytest.raises(CollapsedError, match=r"^one-point collapse at step 20\d of 240: .* saved\. What may help") as e:
         train(images=hands, **{**SMALL, **ONE_POINT, "epochs": 12, "on_collapse": "stop"})
-    run = Path(str(e.value).split("sltdino resume ")[1].split(" --on-collapse")[0])
+    run = Path(str(e.value).rpartition("sltdino resume ")[2].split(" --on-collapse")[0])
     status, step = read_status(run), load_checkpoint(run).state["steps_done"]
     assert (status["state"], status["exit_code"], status["message"]) == ("stopped", 3, str(e.value))
     assert step == steps(run)[-1]["step"] >= 200
     best = load_checkpoint(run, which="best").state["progress"]
     assert all(row["assignment_entropy"] > 0.2 for row in steps(run) if row["step"] == best["global_step"])
-    assert app.main(["resume", str(run)]) == 3  # nothing has changed
-    assert "error [E-COLLAPSED] one-point collapse" in capsys.readouterr().err
+    records = (run / "metrics.jsonl").read_bytes()
+    for _ in range(2):
+        assert app.main(["resume", str(run)]) == 3
+        error = capsys.readouterr().err
+        assert "error [E-COLLAPSED] one-point collapse" in error
+        assert "nothing that would help has changed, so no step was made" in error
+    assert (load_checkpoint(run).state["steps_done"], (run / "metrics.jsonl").read_bytes()) == (step, records)
+    [command] = re.findall(r"To go on with that: sltdino (resume .*) ; To go on as it is", " ".join(error.split()))
+    changed = shutil.copytree(run, run.parent / "changed")
+    assert app.main(shlex.split(command.replace(str(run), str(changed)))) == 0
+    assert read_params(changed)["settings"]["loss"]["center_momentum"] == 0.9
     assert resume(run, flags={"on_collapse": "ignore"}).steps == 240
 
 
