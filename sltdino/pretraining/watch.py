@@ -18,6 +18,8 @@ from sltdino.training.trainer import StepResult
 
 _PATIENCE_SHARE, _LEAST_PATIENCE = 0.05, 100
 """Share of a run, and steps, that a collapse must last before the run is ended."""
+_LATE_PATIENCE_SHARE = 0.5
+"""Where all that is wrong is a loss at ln K: on hand photos in batches of 8, one rose from there at 45 % of its run."""
 
 
 class RunWatch:
@@ -84,10 +86,11 @@ class RunWatch:
             changed_at: step of the last change of the settings, which gives a run its beginning anew; 0: none.
             is_resumed: no step was made since it was saved.
         """
-        patience = max(_LEAST_PATIENCE, round(_PATIENCE_SHARE * total_steps))
         begun_at = changed_at + self.watch.grace_steps
         done = "nothing that would help has changed, so no step was made" if is_resumed else "saved"
         for finding in self.findings:
+            share = _LATE_PATIENCE_SHARE if finding.may_start_late else _PATIENCE_SHARE
+            patience = max(_LEAST_PATIENCE, round(share * total_steps))
             lasted = step - max(finding.since_step, begun_at)
             if finding.collapsed and lasted >= patience and self.settings.on_collapse == "stop":
                 return CollapsedError(

@@ -59,6 +59,8 @@ class Finding(NamedTuple):
     """What to change; empty while starting."""
     flags: tuple[str, ...] = ()
     """What `sltdino resume` takes for the first of that; empty where a run cannot go on with it."""
+    may_start_late: bool = False
+    """Runs of small batches have looked so for nearly half of their steps, and learned then."""
 
 
 class Watch:
@@ -169,6 +171,7 @@ class Watch:
             f"the loss stays at {self._log_k - self._gap.value:.2f}, and guessing has {log_k}",
             remedies.against_a_pinned_loss(self._knobs, share=share), began=self._pinned_rows.since,
         )  # fmt: skip
+        pinned = pinned and pinned._replace(may_start_late=True)
         found = [finding for finding in (uniform, pinned) if finding is not None]
         return next((finding for finding in found if finding.collapsed), found[0] if found else None)
 

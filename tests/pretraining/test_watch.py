@@ -41,14 +41,30 @@ def hands(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small
 
 
+@pytest.fixture(scope="module")
+def trained(
+    train_in: Train, hands: Path, recorder: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., tuple[Path, list[str]]]:
+    """Train on the hands, once for the same flags; the run's folder, to read only, and what was said of its health."""
+    known: dict[str, tuple[Path, list[str]]] = {}
+
+    def trained(**flags: Any) -> tuple[Path, list[str]]:
+        if (key := repr(sorted(flags.items()))) not in known:
+            reporter, folder = recorder(), tmp_path_factory.mktemp("trained")
+            run = train_in(folder / "run", images=hands, reporter=reporter, **{**SMALL, **flags}).run_dir
+            known[key] = run, [text for text in reporter.said if "step " in text and "starved" not in text]
+        return known[key]
+
+    return trained
+
+
 @pytest.fixture
-def watched(train: Train, hands: Path, recorder: Any) -> Callable[..., tuple[Path, list[str]]]:
-    """Train on the hands; the run's folder and what was said of its health."""
+def watched(trained: Any, tmp_path: Path) -> Callable[..., tuple[Path, list[str]]]:
+    """As `trained`, with a copy of the folder, to change."""
 
     def watched(**flags: Any) -> tuple[Path, list[str]]:
-        reporter = recorder()
-        run = train(images=hands, reporter=reporter, **{**SMALL, **flags}).run_dir
-        return run, [text for text in reporter.said if "step " in text and "starved" not in text]
+        run, said = trained(**flags)
+        return shutil.copytree(run, tmp_path / "run"), said
 
     return watched
 
@@ -94,7 +110,7 @@ def test_a_head_too_large_for_an_unbalanced_teacher_has_dead_prototypes(watched:
     assert all(
         record["prototypes_used"] < 0.05 * 1024 for record in steps(run) if record["health"] == "dead prototypes"
     )
-    assert any("or add --use-sinkhorn" in text for text in said)
+    assert any("or start anew with --use-sinkhorn" in text for text in said)
 
 
 def test_steps_that_are_suddenly_huge_are_a_loss_spike(watched: Any, recorder: Any) -> None:
@@ -162,6 +178,12 @@ def test_a_collapse_that_lasts_ends_the_run_saved_with_code_3(
     assert app.main(shlex.split(command.replace(str(run), str(changed)))) == 0
     assert read_params(changed)["settings"]["loss"]["center_momentum"] == 0.9
     assert resume(run, flags={"on_collapse": "ignore"}).steps == 240
+
+
+def test_a_run_whose_loss_alone_stays_up_has_half_its_steps_to_begin(train: Train, hands: Path) -> None:
+    slow = {**SMALL, "learning_rate": 1e-7, "epochs": 12, "on_collapse": "stop"}
+    with pytest.raises(CollapsedError, match=r"^uniform collapse at step 220 of 240: the loss stays at"):
+        train(images=hands, **slow)
 
 
 def test_what_the_loader_did_is_no_difference_between_two_runs(finished: Path, finished_once: Path) -> None:
