@@ -71,7 +71,7 @@ def tiny() -> dict[str, Any]:
     return dict(TINY)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def recorder() -> type[Recorder]:
     """The class of a reporter that remembers, and can stop the run."""
     return Recorder

@@ -107,7 +107,7 @@ class LossSettings(Section):
     """Epochs over which the teacher temperature rises; auto: 30, at most 30 % of the run."""
     center_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Momentum of the running center of the teacher's logits."""
-    use_sinkhorn: bool | Auto = "auto"
+    use_sinkhorn: Annotated[bool | Auto, Knob(resume="identity")] = "auto"
     """Balance the teacher's assignments with Sinkhorn-Knopp in place of the center; auto: for dinov2, and for any
     algorithm under 20,000 images."""
     sinkhorn_eps: Annotated[float, Field(gt=0)] | Auto = "auto"
@@ -257,8 +257,8 @@ class PretrainSettings(Section):
     """Where metrics, crops and settings also go: tensorboard (RUN/tensorboard) or wandb; several are a list, or the
     flag repeated. One that fails is switched off, and the run goes on."""
     on_collapse: Annotated[Literal["stop", "ignore"], Knob(resume="free")] = "stop"
-    """When the features have collapsed for a twentieth of the run, at least 100 steps: save and end with exit code 3,
-    or go on."""
+    """When the features have collapsed for a twentieth of the run, at least 100 steps, or the loss stays at that of
+    guessing for half of it: save and end with exit code 3, or go on."""
     resume_from: Annotated[str | None, Knob("--resume", ("resume",), "free")] = None
     """Continue a run: its folder or a checkpoint; `auto`: the one in --output-dir, if any; `must`: that one or fail."""
     overwrite: Annotated[bool, Knob(resume="free")] = False

@@ -52,6 +52,17 @@ class Loop:
         self._environment = environment()  # asks git, so once a run and not once a save
         self._saved_at = time.monotonic()
 
+    def refuse_collapsed(self) -> None:
+        """Refuse to go on with a run that was ended for a collapse while its settings are what they were.
+
+        Raises:
+            CollapsedError: with what may help. The checkpoint stands.
+        """
+        step, total = self.trainer.steps_done, self.plan.total_steps
+        collapse = self.watch.to_stop_for(step, total, changed_at=self.progress["changed_at"], is_resumed=True)
+        if collapse and step < total:
+            raise collapse
+
     def train(self) -> None:
         """Train to the end.
 

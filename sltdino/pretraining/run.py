@@ -28,6 +28,7 @@ from sltdino.pretraining.progress import Reporter, Silent
 from sltdino.pretraining.session import COPIES, Session, build_session, checkpoint_bytes
 from sltdino.pretraining.start import (
     asked_for,
+    check_same_state,
     continuation,
     load_resumable,
     out_of_memory_said,
@@ -142,6 +143,7 @@ def _go_on(
     refuse_missing(settings.track)
     with out_of_memory_said():
         session = build_session(settings, images, world)
+    check_same_state(state, session.trainer.objective)
     total = session.plan.total_steps
     with RunDir.open(out, session.settings.checkpointing) as run:
         cut = run.rewind(checkpoint)
@@ -185,6 +187,7 @@ def _train(
             if "watch" in checkpoint:  # the first versions did not count what is used
                 loop.watch.load_state_dict(checkpoint["watch"])
             loop.progress |= checkpoint["progress"] | {"total_steps": session.plan.total_steps}
+            loop.refuse_collapsed()
         run.write_status("running", total_steps=session.plan.total_steps, global_step=session.trainer.steps_done)
         _announce(session, run, reporter, params["origins"])
         open_trackers(run, session.settings, reporter, steps_done=session.trainer.steps_done)

@@ -24,6 +24,7 @@ from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_files import LoadedSettings
 from sltdino.data.image_folder import ImageFolder, scan_listed
 from sltdino.errors import (
+    ChangeRefusedError,
     CheckpointError,
     MissingInputError,
     ResourceError,
@@ -32,6 +33,7 @@ from sltdino.errors import (
     SettingsError,
     SltDinoError,
 )
+from sltdino.objectives.algorithms import Objective
 from sltdino.pretraining.initial import initial_network
 from sltdino.pretraining.progress import Reporter, Silent
 from sltdino.pretraining.sample import other_formats_text
@@ -142,6 +144,17 @@ def continuation(
     if step > total and not finished:
         raise SettingsError(f"--epochs: {settings.epochs} are {total} steps, and the run has done {step}")
     return Continuation(settings, changes, step, finished)
+
+
+def check_same_state(state: Mapping[str, Any], objective: Objective) -> None:
+    """Refuse changed settings under which the loss keeps other state than the run's.
+
+    Raises:
+        ChangeRefusedError: such as for a patch term that had no weight, and so has no centers.
+    """
+    if state["objective"].keys() != objective.state_dict().keys():
+        weight = "loss.patch_loss_weight: changed from or to 0, which gives the loss other centers than the run's"
+        raise ChangeRefusedError(f"{weight}; start a new run for it")
 
 
 def _resumed_by(checkpoint: LoadedCheckpoint) -> Path:

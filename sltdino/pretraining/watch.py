@@ -18,6 +18,8 @@ from sltdino.training.trainer import StepResult
 
 _PATIENCE_SHARE, _LEAST_PATIENCE = 0.05, 100
 """Share of a run, and steps, that a collapse must last before the run is ended."""
+_LATE_PATIENCE_SHARE = 0.5
+"""Where all that is wrong is a loss at ln K: on hand photos in batches of 8, one rose from there at 45 % of its run."""
 
 
 class RunWatch:
@@ -75,23 +77,37 @@ class RunWatch:
             self.reporter.say(f"step {step}: {finding.name} is over; it began at step {finding.since_step}")
         return self.verdict
 
-    def to_stop_for(self, step: int, total_steps: int, *, changed_at: int) -> CollapsedError | None:
+    def to_stop_for(
+        self, step: int, total_steps: int, *, changed_at: int, is_resumed: bool = False
+    ) -> CollapsedError | None:
         """The error that ends the run, once saved, where a collapse has lasted and the settings say to stop.
 
         Args:
             changed_at: step of the last change of the settings, which gives a run its beginning anew; 0: none.
+            is_resumed: no step was made since it was saved.
         """
-        patience = max(_LEAST_PATIENCE, round(_PATIENCE_SHARE * total_steps))
         begun_at = changed_at + self.watch.grace_steps
+        done = "nothing that would help has changed, so no step was made" if is_resumed else "saved"
         for finding in self.findings:
+            share = _LATE_PATIENCE_SHARE if finding.may_start_late else _PATIENCE_SHARE
+            patience = max(_LEAST_PATIENCE, round(share * total_steps))
             lasted = step - max(finding.since_step, begun_at)
             if finding.collapsed and lasted >= patience and self.settings.on_collapse == "stop":
-                resume = f"sltdino resume {shlex.quote(str(self.run.path))}"
                 return CollapsedError(
-                    f"{finding.name} at step {step} of {total_steps}: {finding.text}; saved. "
-                    f"What may help: {finding.remedy}. To go on as it is: {resume} --on-collapse ignore"
+                    f"{finding.name} at step {step} of {total_steps}: {finding.text}; {done}. "
+                    f"What may help: {finding.remedy}. {self._ways_on(finding)}"
                 )
         return None
+
+    def _ways_on(self, finding: Finding) -> str:
+        """Commands: with the first remedy that a run can go on with, and without any."""
+        resume = ["sltdino", "resume", str(self.run.path)]
+        as_it_is = f"To go on as it is: {shlex.join(resume)} --on-collapse ignore"
+        if not finding.flags:
+            return as_it_is
+        names = [word.removeprefix("--") for word in finding.flags if word.startswith("--")]
+        changed = [*resume, *finding.flags, "--allow-change", ",".join(names)]
+        return f"To go on with that: {shlex.join(changed)} ; {as_it_is}"  # a shell takes the `;` for its own
 
     def state_dict(self) -> dict[str, Any]:
         """What the recorded metrics do not hold."""

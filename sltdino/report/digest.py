@@ -1,5 +1,6 @@
 """What the metrics of a run say: read in one pass and constant memory, and on from there as they grow."""
 
+import math
 from collections import deque
 from collections.abc import Mapping
 from datetime import datetime
@@ -25,6 +26,7 @@ _FORGETS = 500
 _TAKEN = 8
 """Of so many steps before that which say the same, the curves take one."""
 _AT_ONCE = 4096
+_MOST_STEPS = 1 << 53
 _MOST_EPISODES = 50
 
 
@@ -93,7 +95,7 @@ class Digest:
             if self._tail.position <= self._watched_from and self._is_passed_over(line):
                 continue
             record = record_of(line)
-            if record is None or type(step := record.get("step")) is not int:
+            if record is None or type(step := record.get("step")) is not int or not _is_sound(step, record):
                 self._unreadable += 1
                 continue
             if record.get("context") == "train_step":
@@ -123,7 +125,7 @@ class Digest:
         if record is None or record.get("context") != "train_step" or record.get("health", HEALTHY) != word:
             return False
         self._num_skimmed += 1
-        return self._num_skimmed % _TAKEN != 1 and type(record.get("step")) is int
+        return self._num_skimmed % _TAKEN != 1 and type(step := record.get("step")) is int and _is_sound(step, record)
 
     def _feed(self, step: int, record: dict[str, Any]) -> None:
         self.step = record
@@ -175,12 +177,22 @@ class Digest:
                     self.losses.append(loss)
             case "eval":
                 self.evaluations.append(record)
-            case "train_best":
+            case "train_best" if None not in map(number, (record.get("loss"), record.get("value"))):
                 self.best = record
             case "resume":
                 self._spent += _seconds(self._began, self._last.get("timestamp"))
                 self._began = record.get("timestamp")
                 self.resumes.append(record)
+
+
+def _is_sound(step: int, record: Mapping[str, Any]) -> bool:
+    """Whether a run can have written it: of plain values, and numbers that a float can be."""
+    return 0 <= step < _MOST_STEPS and not any(
+        isinstance(value, dict | list)
+        or (isinstance(value, int) and abs(value) >= _MOST_STEPS)
+        or (isinstance(value, float) and not math.isfinite(value))
+        for value in record.values()
+    )
 
 
 def _seconds(start: object, end: object) -> float:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from sltdino.training import remedies
-from sltdino.training.remedies import Knobs, knobs_of
+from sltdino.training.remedies import Knobs, Way, knobs_of
 from sltdino.training.running import RunningMean, Streak
 
 HEALTHY, STARTING = "healthy", "starting"
@@ -57,6 +57,10 @@ class Finding(NamedTuple):
     """What was seen, in words and figures."""
     remedy: str
     """What to change; empty while starting."""
+    flags: tuple[str, ...] = ()
+    """What `sltdino resume` takes for the first of that; empty where a run cannot go on with it."""
+    may_start_late: bool = False
+    """Runs of small batches have looked so for nearly half of their steps, and learned then."""
 
 
 class Watch:
@@ -96,6 +100,8 @@ class Watch:
         self._grad_norm, self._wait = RunningMean(0.1), RunningMean(0.1)
         self._streaks = {name: Streak() for name in (ONE_POINT, UNIFORM, SPIKE, DEAD, STARVED)}
         self._pinned = Streak()
+        # of the records one by one, of which the means say later what they show: so that it is dated when it began
+        self._uniform_rows, self._pinned_rows = Streak(), Streak()
 
     def feed(self, step: int, record: Mapping[str, Any]) -> tuple[Finding, ...]:
         """The findings in force after a `train_step` record, worst first; none when the run is healthy.
@@ -111,7 +117,10 @@ class Watch:
         ]
         in_force = {finding.name: finding for finding in reversed(found) if finding is not None}
         if any(finding.collapsed for finding in in_force.values()):
-            in_force.pop(DEAD, None)  # what collapsed has its own few prototypes
+            # what collapsed has its own few prototypes, and of its loss nothing follows
+            in_force = {name: found for name, found in in_force.items() if name not in (DEAD, SPIKE)}
+        if ONE_POINT in in_force:
+            in_force.pop(UNIFORM, None)  # it follows from that, and asks for the opposite
         return tuple(in_force[name] for name in _WORST_FIRST if name in in_force)
 
     def _one_point(self, step: int, record: Mapping[str, Any]) -> Finding | None:
@@ -129,8 +138,8 @@ class Watch:
             text = f"{what}ln {self._knobs.num_prototypes} = {self._log_k:.2f}"
         else:
             text = f"all images have the same feature (cosine to the mean {cosine:.4f}"
-        remedy = remedies.against_one_point(self._knobs)
-        return self._collapse(ONE_POINT, step, self._streaks[ONE_POINT], self.looks_collapsed, f"{text})", remedy)
+        ways = remedies.against_one_point(self._knobs)
+        return self._collapse(ONE_POINT, step, self._streaks[ONE_POINT], self.looks_collapsed, f"{text})", ways)
 
     def _uniform(self, step: int, record: Mapping[str, Any]) -> Finding | None:
         seen = _numbers(record, "loss_gap", "target_entropy")
@@ -143,34 +152,42 @@ class Watch:
         self._gap_before.feed(gap)
         self._said.feed(self._log_k - entropy)
         said, share = self._said.value, self._gap.value / max(self._said.value, 1e-9)
-        is_uniform = said < _NOTHING_SHARE * self._log_k or (
-            said < _UNIFORM_SHARE * self._log_k and share < _LEARNT_SHARE
-        )
+        is_uniform = self._says_nothing(said, gap=self._gap.value)
+        self._uniform_rows.feed(step, self._says_nothing(self._log_k - entropy, gap=gap))
         self.looks_collapsed |= self._log_k - entropy < _UNIFORM_SHARE * self._log_k and is_uniform
         least, noise = _PINNED_SHARE * said, self._gap_noise.value
+        self._pinned_rows.feed(step, gap < max(least, noise))
         is_growing = self._gap.value - self._gap_before.value > max(least, 0.6 * noise)
         # a mean of 5 records strays by about a third of their deviations
         is_pinned = max(self._gap.value + 0.3 * noise, self._gap_before.value) < least and not is_growing
         log_k = f"ln {self._knobs.num_prototypes} = {self._log_k:.2f}"
         uniform = self._collapse(
             UNIFORM, step, self._streaks[UNIFORM], is_uniform, f"teacher entropy is {entropy:.2f} of {log_k}",
-            remedies.against_uniform_targets(self._knobs),
+            remedies.against_uniform_targets(self._knobs), began=self._uniform_rows.since,
             has_grace=not self._knobs.standardized,  # such scores are as sharp at the first step as they will ever be
         )  # fmt: skip
         pinned = self._collapse(
             UNIFORM, step, self._pinned, is_pinned,
             f"the loss stays at {self._log_k - self._gap.value:.2f}, and guessing has {log_k}",
-            remedies.against_a_pinned_loss(self._knobs, share=share),
+            remedies.against_a_pinned_loss(self._knobs, share=share), began=self._pinned_rows.since,
         )  # fmt: skip
+        pinned = pinned and pinned._replace(may_start_late=True)
         found = [finding for finding in (uniform, pinned) if finding is not None]
         return next((finding for finding in found if finding.collapsed), found[0] if found else None)
 
+    def _says_nothing(self, said: float, *, gap: float) -> bool:
+        """Whether targets that say so much, of which the student knows the gap, are as good as uniform."""
+        return said < _NOTHING_SHARE * self._log_k or (
+            said < _UNIFORM_SHARE * self._log_k and gap < _LEARNT_SHARE * said
+        )
+
     def _collapse(
-        self, name: str, step: int, streak: Streak, holds: bool, text: str, remedy: str, *, has_grace: bool = True
-    ) -> Finding | None:
+        self, name: str, step: int, streak: Streak, holds: bool, text: str, ways: list[Way], *, began: int = 0,
+        has_grace: bool = True,
+    ) -> Finding | None:  # fmt: skip
         is_early = step <= self.grace_steps
-        if since := streak.feed(step, holds, may_begin=not (is_early and has_grace)):
-            return Finding(name, True, since, f"{text} since step {since}", remedy)
+        if since := streak.feed(step, holds, may_begin=not (is_early and has_grace), began=began):
+            return _found(name, since, f"{text} since step {since}", ways, collapsed=True)
         if not (is_early and holds):
             return None
         when = f"judged from step {self.grace_steps + 1}"
@@ -200,8 +217,7 @@ class Watch:
         text = f"the loss is {loss:.2f}, and was about {self._loss.value:.2f} before step {since}"
         if norm > 3 * usual_norm > 0:
             text += f"; the gradient norm is {norm:.2g}, and was about {usual_norm:.2g}"
-        remedy = remedies.against_a_spike(self._knobs, grad_norm=usual_norm)
-        return Finding(SPIKE, False, since, text, remedy)
+        return _found(SPIKE, since, text, remedies.against_a_spike(self._knobs, grad_norm=usual_norm))
 
     def _dead(self, step: int, record: Mapping[str, Any]) -> Finding | None:
         seen = _numbers(record, "prototypes_used")
@@ -212,7 +228,7 @@ class Watch:
         if not since:
             return None
         text = f"{num_used} of {self._knobs.num_prototypes} prototypes are used since step {since}"
-        return Finding(DEAD, False, since, text, remedies.against_dead_prototypes(self._knobs, num_used=num_used))
+        return _found(DEAD, since, text, remedies.against_dead_prototypes(self._knobs, num_used=num_used))
 
     def _starved(self, step: int, record: Mapping[str, Any]) -> Finding | None:
         seen = _numbers(record, "data_wait")
@@ -226,43 +242,48 @@ class Watch:
         if not since:
             return None
         text = f"{self._wait.value:.0%} of the time is spent waiting for data since step {since}"
-        return Finding(STARVED, False, since, text, remedies.against_a_starved_loader(self._knobs))
+        return _found(STARVED, since, text, remedies.against_a_starved_loader(self._knobs))
+
+
+def _found(name: str, since: int, text: str, ways: list[Way], *, collapsed: bool = False) -> Finding:
+    return Finding(name, collapsed, since, text, remedies.said(ways), remedies.flags_of(ways))
 
 
 def watch_of(params: Mapping[str, Any]) -> Watch | None:
     """The watch over a run, from its params.json. None for a run of the old scripts, which recorded no settings."""
     settings = params.get("settings")
     head = settings.get("head") if isinstance(settings, Mapping) else None
-    if not isinstance(head, Mapping) or not isinstance(head.get("out_dim"), int) or head["out_dim"] < 2:
+    num_prototypes = head.get("out_dim") if isinstance(head, Mapping) else None
+    if not isinstance(num_prototypes, int) or not 2 <= num_prototypes < remedies.INSANE:
         return None
     knobs = knobs_of(params)
     return Watch(
         num_prototypes=knobs.num_prototypes,
         total_steps=_steps(params),
         grace_steps=grace_steps(params),
-        num_targets=2 * knobs.batch_size,
+        num_targets=2 * max(1, knobs.batch_size),
         knobs=knobs,
     )
 
 
 def grace_steps(params: Mapping[str, Any]) -> int:
     """Steps in which a run is not judged collapsed: its warm-up, what it keeps frozen, and a tenth of it at least."""
-    optimizer = params["settings"].get("optimizer", {})
+    optimizer = params["settings"].get("optimizer")
+    optimizer = optimizer if isinstance(optimizer, Mapping) else {}
     epochs = [optimizer.get(f"{key}_epochs") for key in ("warmup", "freeze_last_layer", "freeze_backbone")]
-    longest = max((value for value in epochs if isinstance(value, int | float)), default=0.0)
+    longest = max((value for value in epochs if remedies.is_sane(value)), default=0.0)
     total, all_epochs = _steps(params), params.get("epochs")
-    per_epoch = total / all_epochs if isinstance(all_epochs, int) and all_epochs > 0 else 0.0
+    per_epoch = total / all_epochs if remedies.is_sane(all_epochs) and all_epochs > 0 else 0.0
     return max(_LEAST_GRACE, math.ceil(longest * per_epoch), math.ceil(_GRACE_SHARE * total))
 
 
 def _steps(params: Mapping[str, Any]) -> int:
     total = params.get("total_steps")
-    return total if isinstance(total, int) else 0
+    return int(total) if remedies.is_sane(total) else 0
 
 
 def _numbers(record: Mapping[str, Any], *fields: str) -> list[float] | None:
     values = [value for field in fields if isinstance(value := record.get(field), int | float)]
-    try:
-        return [float(value) for value in values] if len(values) == len(fields) else None
-    except OverflowError:  # a damaged record: an integer of hundreds of digits
-        return None
+    # a damaged record may hold an integer of hundreds of digits, or 1e999
+    is_whole = len(values) == len(fields) and all(-remedies.INSANE < value < remedies.INSANE for value in values)
+    return [float(value) for value in values] if is_whole else None

@@ -1,15 +1,29 @@
 """What to change against each finding of the watch, with figures that fit the run's own settings."""
 
 import math
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, TypeGuard
 
 from sltdino.core.auto import usual_learning_rate
 
-_USUAL_STANDARDIZED_TEMP = 0.33
+_USUAL_STANDARDIZED_TEMP, _LOWEST_STANDARDIZED_TEMP = 0.33, 0.1
 _LOWEST_TEMP, _HIGHEST_TEMP = 0.02, 0.07
 """Of DINO's teacher, which compares cosines (Caron et al. 2021, table 8 and section D)."""
+_WORTH_IT = 1.2
+"""A setting that is nearer than this factor to what would be advised stays as it is."""
 _USUAL_KOLEO = 0.1
+
+
+INSANE = 1e12
+"""No setting and no measured value of a run is as large: a file that has it is damaged."""
+
+
+class Way(NamedTuple):
+    """One thing to try."""
+
+    text: str
+    flags: tuple[str, ...] = ()
+    """What `sltdino resume` takes for it; empty where only a new run, or another machine, can have it."""
 
 
 class Knobs(NamedTuple):
@@ -55,27 +69,39 @@ def knobs_of(params: Mapping[str, Any]) -> Knobs:
         **{key: loss.get(key) for key in ("teacher_temp", "teacher_temp_start", "sinkhorn_eps", "center_momentum",
                                           "koleo_weight")},
     }  # fmt: skip
-    known: dict[str, Any] = {key: value for key, value in found.items() if isinstance(value, int | float)}
+    known: dict[str, Any] = {key: value for key, value in found.items() if is_sane(value)}
     return Knobs(**known)
 
 
-def against_uniform_targets(knobs: Knobs) -> str:
+def is_sane(value: object) -> TypeGuard[int | float]:
+    """Whether this is a number that a setting can have."""
+    return isinstance(value, int | float) and 0 <= value < INSANE
+
+
+def said(ways: Iterable[Way]) -> str:
+    """All of them in a sentence."""
+    return ", or ".join(way.text for way in ways)
+
+
+def flags_of(ways: Iterable[Way]) -> tuple[str, ...]:
+    """What `sltdino resume` takes for the first way that a run can go on with; empty where there is none."""
+    return next((way.flags for way in ways if way.flags), ())
+
+
+def against_uniform_targets(knobs: Knobs) -> list[Way]:
     """Targets that are the same for every prototype: a sharper teacher, or a student that tells images apart."""
-    temp = knobs.sinkhorn_eps or knobs.teacher_temp
-    flag = "--sinkhorn-eps" if knobs.sinkhorn_eps else "--teacher-temp"
+    temp, usual, rate = knobs.sinkhorn_eps or knobs.teacher_temp, _usual_rate(knobs), knobs.learning_rate
+    rate_way = _learning_rate(knobs, usual if rate > 2 * usual else max(usual, 2 * rate))
     if knobs.standardized:
-        return f"lower {flag} from {temp:g} to {_USUAL_STANDARDIZED_TEMP} standard deviations{_start(knobs, 0.33)}"
-    rate, usual = knobs.learning_rate, _usual_rate(knobs)
-    way = f"raise --learning-rate from {rate:.2g} to {max(usual, 2 * rate):.2g}"
-    if rate > 2 * usual:
-        way = f"lower --learning-rate from {rate:.2g} to {usual:.2g}"
-    if temp > _LOWEST_TEMP:
-        lower = max(_LOWEST_TEMP, min(_HIGHEST_TEMP, temp / 2))
-        return f"lower {flag} from {temp:g} to {lower:.2g}{_start(knobs, lower)}, or {way}"
-    return f"start anew with --standardize-teacher --use-sinkhorn --teacher-temp {_USUAL_STANDARDIZED_TEMP}, or {way}"
+        lowest = _LOWEST_STANDARDIZED_TEMP
+        lower = max(lowest, min(_USUAL_STANDARDIZED_TEMP, temp / 2))
+        return [_temperature(knobs, lower)] if temp > _WORTH_IT * lowest else [rate_way]
+    if temp > _WORTH_IT * _LOWEST_TEMP:
+        return [_temperature(knobs, max(_LOWEST_TEMP, min(_HIGHEST_TEMP, temp / 2))), rate_way]
+    return [_standardize(knobs), rate_way]
 
 
-def against_a_pinned_loss(knobs: Knobs, *, share: float) -> str:
+def against_a_pinned_loss(knobs: Knobs, *, share: float) -> list[Way]:
     """Targets that say something, of which the student learns nothing.
 
     Args:
@@ -83,76 +109,100 @@ def against_a_pinned_loss(knobs: Knobs, *, share: float) -> str:
     """
     rate, usual = knobs.learning_rate, _usual_rate(knobs)
     if rate < usual / 2:
-        return f"raise --learning-rate from {rate:.2g} to {usual:.2g}"
+        return [_learning_rate(knobs, usual)]
     if share < -0.25 or rate > 2 * usual:
-        return f"lower --learning-rate from {rate:.2g} to {min(usual, rate / 3):.2g}"
-    if knobs.koleo_weight > _USUAL_KOLEO:
-        return f"lower --koleo-weight from {knobs.koleo_weight:g} to {_USUAL_KOLEO}"
+        return [_learning_rate(knobs, min(usual, rate / 3))]
+    if knobs.koleo_weight > _WORTH_IT * _USUAL_KOLEO:
+        return [_koleo(knobs)]
     if knobs.smallest_crop < 0.5:
-        return f"make the crops of an image more alike: --global-crop-scale 0.7 1.0 (now from {knobs.smallest_crop:g})"
+        text = f"make the crops of an image more alike: --global-crop-scale 0.7 1.0 (now from {knobs.smallest_crop:g})"
+        return [Way(text, ("--global-crop-scale", "0.7", "1.0"))]
     if not knobs.standardized:
-        return f"start anew with --standardize-teacher --use-sinkhorn --teacher-temp {_USUAL_STANDARDIZED_TEMP}"
-    return f"raise --learning-rate from {rate:.2g} to {2 * rate:.2g}, or look whether the images differ"
+        return [_standardize(knobs)]
+    return [_learning_rate(knobs, 2 * rate), Way("look whether the images differ")]
 
 
-def against_one_point(knobs: Knobs) -> str:
+def against_one_point(knobs: Knobs) -> list[Way]:
     """All images alike: balance the assignments, spread the features, or take smaller steps."""
     ways = []
     if not knobs.sinkhorn and knobs.center_momentum > 0.9:
-        ways.append(f"lower --center-momentum from {knobs.center_momentum:g} to 0.9")
-    if not knobs.sinkhorn and not knobs.standardized and knobs.teacher_temp < 0.04:
-        ways.append(f"raise --teacher-temp from {knobs.teacher_temp:g} to 0.04")
+        text = f"lower --center-momentum from {knobs.center_momentum:g} to 0.9"
+        ways.append(Way(text, ("--center-momentum", "0.9")))
+    if not knobs.sinkhorn and not knobs.standardized and knobs.teacher_temp < 0.04 / _WORTH_IT:
+        ways.append(Way(f"raise --teacher-temp from {knobs.teacher_temp:g} to 0.04", ("--teacher-temp", "0.04")))
     if not ways and not knobs.sinkhorn:
-        ways.append("add --use-sinkhorn")
-    if knobs.koleo_weight < _USUAL_KOLEO:
-        ways.append(f"raise --koleo-weight from {knobs.koleo_weight:g} to {_USUAL_KOLEO}")
-    usual = _usual_rate(knobs)
-    if knobs.learning_rate < usual / 10:
-        ways.append(f"raise --learning-rate from {knobs.learning_rate:.2g} to {usual:.2g}")
-    else:
-        lower = min(usual, knobs.learning_rate / 3)
-        ways.append(f"lower --learning-rate from {knobs.learning_rate:.2g} to {lower:.2g}")
-    return ", or ".join(ways)
+        ways.append(Way("start anew with --use-sinkhorn"))
+    if knobs.koleo_weight < _USUAL_KOLEO / _WORTH_IT:
+        ways.append(_koleo(knobs))
+    rate, usual = knobs.learning_rate, _usual_rate(knobs)
+    return [*ways, _learning_rate(knobs, usual if rate < usual / 10 else min(usual, rate / 3))]
 
 
-def against_dead_prototypes(knobs: Knobs, *, num_used: int) -> str:
+def against_dead_prototypes(knobs: Knobs, *, num_used: int) -> list[Way]:
     """A head that is too large for what it is shown, or assignments that nothing balances."""
-    enough = max(64, 2 ** math.ceil(math.log2(4 * num_used)))
-    smaller = f"start anew with --out-dim {enough}" if enough < knobs.num_prototypes else ""
-    return ", or ".join(filter(None, (smaller, "" if knobs.sinkhorn else "add --use-sinkhorn")))
+    enough = max(64, 2 ** math.ceil(math.log2(4 * max(1, num_used))))
+    smaller = [Way(f"start anew with --out-dim {enough}")] if enough < knobs.num_prototypes else []
+    balanced = [] if knobs.sinkhorn else [Way("start anew with --use-sinkhorn")]
+    return smaller + balanced or against_one_point(knobs)
 
 
-def against_a_spike(knobs: Knobs, *, grad_norm: float) -> str:
+def against_a_spike(knobs: Knobs, *, grad_norm: float) -> list[Way]:
     """Smaller steps, or smaller gradients.
 
     Args:
         grad_norm: usual gradient norm of the run, before clipping; 0 where it is not known.
     """
-    lower = f"should it stay: lower --learning-rate from {knobs.learning_rate:.2g} to {knobs.learning_rate / 3:.2g}"
-    if grad_norm and (not knobs.clip_grad_norm or knobs.clip_grad_norm > 2 * grad_norm):
+    lower = _learning_rate(knobs, knobs.learning_rate / 3)
+    ways = [lower._replace(text=f"should it stay: {lower.text}")]
+    if grad_norm > 0 and (not knobs.clip_grad_norm or knobs.clip_grad_norm > 2 * grad_norm):
         off = "it is off" if not knobs.clip_grad_norm else f"it is {knobs.clip_grad_norm:g}"
-        return f"{lower}, or clip gradients nearer to their usual norm with --clip-grad-norm {grad_norm:.2g} ({off})"
-    return lower
+        flags = ("--clip-grad-norm", f"{grad_norm:.2g}")
+        ways.append(Way(f"clip gradients nearer to their usual norm with {' '.join(flags)} ({off})", flags))
+    return ways
 
 
-def against_a_starved_loader(knobs: Knobs) -> str:
+def against_a_starved_loader(knobs: Knobs) -> list[Way]:
     """More processes that decode, or no decoding."""
-    cache = "" if knobs.cached else "add --dataset-cache ram where the decoded pixels fit into memory"
-    if knobs.num_workers < 0:
-        workers = "give the process more cores, or smaller image files"
-    else:
-        workers = f"--num-workers auto or more than {knobs.num_workers}"
-    return ", or ".join(filter(None, (workers, cache)))
+    ways = [Way("give the process more cores, or smaller image files")]
+    if knobs.num_workers >= 0:
+        ways = [Way(f"raise --num-workers from {knobs.num_workers}, up to the number of cores")]
+    if not knobs.cached:
+        text = "add --dataset-cache ram where the decoded pixels fit into memory"
+        ways.append(Way(text, ("--dataset-cache", "ram")))
+    return ways
 
 
 def _usual_rate(knobs: Knobs) -> float:
     return usual_learning_rate(num_images=knobs.num_images, images_per_step=knobs.images_per_step)
 
 
-def _start(knobs: Knobs, temp: float) -> str:
-    if knobs.sinkhorn_eps or knobs.teacher_temp_start <= temp:
-        return ""
-    return f" (and --teacher-temp-start from {knobs.teacher_temp_start:g} to {temp:.2g})"
+def _learning_rate(knobs: Knobs, rate: float) -> Way:
+    verb = "raise" if rate > knobs.learning_rate else "lower"
+    flags = ("--learning-rate", f"{rate:.2g}")
+    return Way(f"{verb} --learning-rate from {knobs.learning_rate:.2g} to {rate:.2g}", flags)
+
+
+def _koleo(knobs: Knobs) -> Way:
+    verb = "raise" if knobs.koleo_weight < _USUAL_KOLEO else "lower"
+    flags = ("--koleo-weight", f"{_USUAL_KOLEO}")
+    return Way(f"{verb} --koleo-weight from {knobs.koleo_weight:g} to {_USUAL_KOLEO}", flags)
+
+
+def _standardize(knobs: Knobs) -> Way:
+    """A teacher that compares standard deviations; its scores need Sinkhorn's balance, or its own sharpness."""
+    sharp = "--sinkhorn-eps" if knobs.sinkhorn_eps else "--teacher-temp"
+    balance = "" if knobs.sinkhorn else "--use-sinkhorn "
+    return Way(f"start anew with --standardize-teacher {balance}{sharp} {_USUAL_STANDARDIZED_TEMP}")
+
+
+def _temperature(knobs: Knobs, lower: float) -> Way:
+    temp, unit = knobs.sinkhorn_eps or knobs.teacher_temp, " standard deviations" if knobs.standardized else ""
+    flag = "--sinkhorn-eps" if knobs.sinkhorn_eps else "--teacher-temp"
+    text, flags = f"lower {flag} from {temp:g} to {lower:.2g}{unit}", (flag, f"{lower:.2g}")
+    if knobs.sinkhorn_eps or knobs.teacher_temp_start <= _WORTH_IT * lower:
+        return Way(text, flags)
+    start = f" (and --teacher-temp-start from {knobs.teacher_temp_start:g} to {lower:.2g})"
+    return Way(text + start, (*flags, "--teacher-temp-start", f"{lower:.2g}"))
 
 
 def _part(mapping: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -30,15 +30,16 @@ class Streak:
         """Step of the first of them."""
         self._num_clear = 0
 
-    def feed(self, step: int, holds: bool, *, may_begin: bool = True, needed: int = STREAK) -> int:
+    def feed(self, step: int, holds: bool, *, may_begin: bool = True, needed: int = STREAK, began: int = 0) -> int:
         """The first step of the streak in force, or 0.
 
         Args:
             may_begin: without it, records are counted and nothing comes into force yet.
             needed: records in a row that begin or end it.
+            began: step at which it began where that is known to be earlier; 0: it is not.
         """
         if holds:
-            self.first = self.first if self.num_held else step
+            self.first = self.first if self.num_held else min(step, began or step)
         self.num_held, self._num_clear = (self.num_held + 1, 0) if holds else (0, self._num_clear + 1)
         if self.num_held >= needed and may_begin:
             self.since = self.since or self.first

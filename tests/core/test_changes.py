@@ -69,7 +69,12 @@ def test_all_refused_changes_are_listed_at_once() -> None:
 
 def test_the_command_that_accepts_the_changes_can_be_copied_and_is_given_once() -> None:
     asked = settings(
-        train_dir=["a b", "c"], epochs=5, weight_decay=0.1, global_crop_scale=[0.3, 1], use_sinkhorn=True, num_workers=2
+        train_dir=["a b", "c"],
+        epochs=5,
+        weight_decay=0.1,
+        global_crop_scale=[0.3, 1],
+        standardize_teacher=True,
+        num_workers=2,
     )
     listing = Change("train_dir", "trajectory", "24 images, listing ab", "25 images, listing cd")
     *lines, last = refusals([*compare(settings(), asked), listing])
@@ -81,7 +86,7 @@ def test_the_command_that_accepts_the_changes_can_be_copied_and_is_given_once() 
     assert words[:3] == ["sltdino", "resume", "my run"]
     assert words[3:-2] == [
         "--train-dir", "a b", "--train-dir", "c", "--epochs", "5", "--num-workers", "2", "--global-crop-scale", "0.3",
-        "1.0", "--use-sinkhorn", "--weight-decay", "0.1",
+        "1.0", "--standardize-teacher", "--weight-decay", "0.1",
     ]  # fmt: skip
     assert words[-2] == "--allow-change"
     allowed = words[-1].split(",")

@@ -132,6 +132,16 @@ def test_what_makes_it_that_run_or_its_course_may_not_change_and_all_is_listed(f
     assert content(finished) == before
 
 
+def test_a_change_of_what_the_loss_remembers_is_refused_before_anything_is_written(train: Any) -> None:
+    run = train(algorithm="ibot", use_sinkhorn=False, patch_loss_weight=0.0).run_dir
+    before = content(run)
+    for flags, said in (({"use_sinkhorn": True}, "use_sinkhorn: the run has false, asked for true; this is what makes"),
+                        ({"patch_loss_weight": 1.0}, "patch_loss_weight: changed from or to 0")):  # fmt: skip
+        with pytest.raises(ChangeRefusedError, match=said):
+            resume(run, flags={"epochs": 3, **flags}, allow_change=[*flags])
+    assert content(run) == before
+
+
 def test_an_accepted_change_is_recorded(finished: Path) -> None:
     resume(finished, flags={"epochs": 3, "weight_decay": 0.5}, allow_change=["weight_decay"])
     [record] = [record for record in read_metrics(finished) if record["context"] == "resume"]

@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -39,14 +41,30 @@ def hands(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small
 
 
+@pytest.fixture(scope="module")
+def trained(
+    train_in: Train, hands: Path, recorder: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., tuple[Path, list[str]]]:
+    """Train on the hands, once for the same flags; the run's folder, to read only, and what was said of its health."""
+    known: dict[str, tuple[Path, list[str]]] = {}
+
+    def trained(**flags: Any) -> tuple[Path, list[str]]:
+        if (key := repr(sorted(flags.items()))) not in known:
+            reporter, folder = recorder(), tmp_path_factory.mktemp("trained")
+            run = train_in(folder / "run", images=hands, reporter=reporter, **{**SMALL, **flags}).run_dir
+            known[key] = run, [text for text in reporter.said if "step " in text and "starved" not in text]
+        return known[key]
+
+    return trained
+
+
 @pytest.fixture
-def watched(train: Train, hands: Path, recorder: Any) -> Callable[..., tuple[Path, list[str]]]:
-    """Train on the hands; the run's folder and what was said of its health."""
+def watched(trained: Any, tmp_path: Path) -> Callable[..., tuple[Path, list[str]]]:
+    """As `trained`, with a copy of the folder, to change."""
 
     def watched(**flags: Any) -> tuple[Path, list[str]]:
-        reporter = recorder()
-        run = train(images=hands, reporter=reporter, **{**SMALL, **flags}).run_dir
-        return run, [text for text in reporter.said if "step " in text and "starved" not in text]
+        run, said = trained(**flags)
+        return shutil.copytree(run, tmp_path / "run"), said
 
     return watched
 
@@ -92,7 +110,7 @@ def test_a_head_too_large_for_an_unbalanced_teacher_has_dead_prototypes(watched:
     assert all(
         record["prototypes_used"] < 0.05 * 1024 for record in steps(run) if record["health"] == "dead prototypes"
     )
-    assert any("or add --use-sinkhorn" in text for text in said)
+    assert any("or start anew with --use-sinkhorn" in text for text in said)
 
 
 def test_steps_that_are_suddenly_huge_are_a_loss_spike(watched: Any, recorder: Any) -> None:
@@ -142,15 +160,30 @@ def test_a_collapse_that_lasts_ends_the_run_saved_with_code_3(
 ) -> None:
     with pytest.raises(CollapsedError, match=r"^one-point collapse at step 20\d of 240: .* saved\. What may help") as e:
         train(images=hands, **{**SMALL, **ONE_POINT, "epochs": 12, "on_collapse": "stop"})
-    run = Path(str(e.value).split("sltdino resume ")[1].split(" --on-collapse")[0])
+    run = Path(str(e.value).rpartition("sltdino resume ")[2].split(" --on-collapse")[0])
     status, step = read_status(run), load_checkpoint(run).state["steps_done"]
     assert (status["state"], status["exit_code"], status["message"]) == ("stopped", 3, str(e.value))
     assert step == steps(run)[-1]["step"] >= 200
     best = load_checkpoint(run, which="best").state["progress"]
     assert all(row["assignment_entropy"] > 0.2 for row in steps(run) if row["step"] == best["global_step"])
-    assert app.main(["resume", str(run)]) == 3  # nothing has changed
-    assert "error [E-COLLAPSED] one-point collapse" in capsys.readouterr().err
+    records = (run / "metrics.jsonl").read_bytes()
+    for _ in range(2):
+        assert app.main(["resume", str(run)]) == 3
+        error = capsys.readouterr().err
+        assert "error [E-COLLAPSED] one-point collapse" in error
+        assert "nothing that would help has changed, so no step was made" in error
+    assert (load_checkpoint(run).state["steps_done"], (run / "metrics.jsonl").read_bytes()) == (step, records)
+    [command] = re.findall(r"To go on with that: sltdino (resume .*) ; To go on as it is", " ".join(error.split()))
+    changed = shutil.copytree(run, run.parent / "changed")
+    assert app.main(shlex.split(command.replace(str(run), str(changed)))) == 0
+    assert read_params(changed)["settings"]["loss"]["center_momentum"] == 0.9
     assert resume(run, flags={"on_collapse": "ignore"}).steps == 240
+
+
+def test_a_run_whose_loss_alone_stays_up_has_half_its_steps_to_begin(train: Train, hands: Path) -> None:
+    slow = {**SMALL, "learning_rate": 1e-7, "epochs": 12, "on_collapse": "stop"}
+    with pytest.raises(CollapsedError, match=r"^uniform collapse at step 220 of 240: the loss stays at"):
+        train(images=hands, **slow)
 
 
 def test_what_the_loader_did_is_no_difference_between_two_runs(finished: Path, finished_once: Path) -> None:

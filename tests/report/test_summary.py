@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from sltdino.cli import app
+from sltdino.core import json_files
 from sltdino.core.run_files import read_metrics
 from sltdino.errors import MissingInputError, RunFolderError, StoppedError
 from sltdino.pretraining import resume
@@ -293,3 +294,19 @@ def test_a_page_has_80_columns_apart_from_paths_and_commands(finished: Path) -> 
     lines = page(finished).split("\n")
     assert max(len(line) for line in lines if str(finished.parent.parent) not in line) <= 80
     assert lines[1].startswith("verdict      ")
+
+
+@pytest.mark.parametrize("value", ["1e999", "-1e999", "1" + "0" * 400, "[]", "{}", "true", '"x"', "null"])
+def test_records_that_no_run_wrote_are_passed_over(finished: Path, value: str) -> None:
+    fields = ("epoch", "loss", "knn", "rankme", "metric", "value", "timestamp", "health", "loss_gap", "data_wait")
+    rows = [
+        "{" + "".join(f'"{field}": {value}, ' for field in fields) + f'"step": {step}, "context": "{context}"}}\n'
+        for context in ("train_step", "train_epoch", "train_best", "eval", "resume")
+        for step in ("7", "1" + "0" * 400)
+    ]
+    with (finished / "metrics.jsonl").open("a") as file:
+        file.writelines(rows)
+    facts = summarize(finished)
+    assert facts["unreadable_records"] >= 5
+    assert facts["progress"]["step"] in (6, 7)
+    json_files.dumps(facts)

@@ -1,9 +1,11 @@
 """What the watch says of records, and what it advises."""
 
+import functools
 import json
 import math
 import re
 from collections.abc import Iterable
+from itertools import product
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from sltdino.core.settings_files import load_settings
 from sltdino.core.settings_schema import LEAVES
 from sltdino.training import remedies
 from sltdino.training.health import Finding, Watch, watch_of
-from sltdino.training.remedies import Knobs
+from sltdino.training.remedies import Knobs, Way
 
 LOG_K = math.log(1024)
 LEARNING = {
@@ -174,6 +176,9 @@ STANDARDIZED = COSINES._replace(standardized=True, sinkhorn=True, teacher_temp=0
      "or lower --learning-rate from 0.05 to 0.001"),
     (remedies.against_uniform_targets(STANDARDIZED._replace(teacher_temp=4.0)),
      "lower --teacher-temp from 4 to 0.33 standard deviations"),
+    (remedies.against_uniform_targets(STANDARDIZED), "lower --teacher-temp from 0.33 to 0.17 standard deviations"),
+    (remedies.against_uniform_targets(STANDARDIZED._replace(teacher_temp=0.1)),
+     "raise --learning-rate from 0.001 to 0.002"),
     (remedies.against_a_pinned_loss(STANDARDIZED._replace(learning_rate=1e-6), share=0.0),
      "raise --learning-rate from 1e-06 to 0.001"),
     (remedies.against_a_pinned_loss(STANDARDIZED, share=-0.5), "lower --learning-rate from 0.001 to 0.00033"),
@@ -185,16 +190,94 @@ STANDARDIZED = COSINES._replace(standardized=True, sinkhorn=True, teacher_temp=0
      "lower --center-momentum from 0.999 to 0.9, or lower --learning-rate from 0.01 to 0.001"),
     (remedies.against_one_point(STANDARDIZED),
      "raise --koleo-weight from 0.02 to 0.1, or lower --learning-rate from 0.001 to 0.00033"),
-    (remedies.against_dead_prototypes(COSINES, num_used=30), "start anew with --out-dim 128, or add --use-sinkhorn"),
+    (remedies.against_dead_prototypes(COSINES, num_used=30),
+     "start anew with --out-dim 128, or start anew with --use-sinkhorn"),
     (remedies.against_a_spike(COSINES, grad_norm=0.5),
      "should it stay: lower --learning-rate from 0.001 to 0.00033, or clip gradients nearer to their usual norm with "
      "--clip-grad-norm 0.5 (it is 3)"),
     (remedies.against_a_starved_loader(COSINES._replace(num_workers=1)),
-     "--num-workers auto or more than 1, or add --dataset-cache ram where the decoded pixels fit into memory"),
+     "raise --num-workers from 1, up to the number of cores, "
+     "or add --dataset-cache ram where the decoded pixels fit into memory"),
     (remedies.against_a_starved_loader(COSINES._replace(cached=True)),
      "give the process more cores, or smaller image files"),
 ])  # fmt: skip
-def test_a_remedy_has_figures_that_fit_the_run_and_flags_that_there_are(said: str, expected: str) -> None:
-    assert said == expected
-    flags = set(re.findall(r"--[a-z-]+", said))
-    assert flags <= {leaf.flag for leaf in LEAVES}
+def test_a_remedy_has_figures_that_fit_the_run(said: list[Way], expected: str) -> None:
+    assert remedies.said(said) == expected
+
+
+@functools.cache
+def grid() -> list[tuple[Knobs, list[Way]]]:
+    """Every remedy for many settings; those of `Knobs` that a remedy reads, at what is usual, around it and far off."""
+    rows: list[tuple[Knobs, list[Way]]] = []
+    switches = product((False, True), (False, True), (0.0, 0.02, 2.0), (64, 65_536))
+    numbers = list(product((1e-7, 1e-3, 1.0), (0.005, 0.021, 0.04, 0.1, 0.33, 5.0),
+                           (0.0, 0.11, 1.0), (0.9, 0.999)))  # fmt: skip
+    for standardized, sinkhorn, eps, num_prototypes in switches:
+        for rate, temp, koleo, momentum in numbers:
+            knobs = Knobs(
+                num_prototypes=num_prototypes, num_images=1280, standardized=standardized, sinkhorn=sinkhorn,
+                sinkhorn_eps=eps if sinkhorn else 0.0, learning_rate=rate, teacher_temp=temp, teacher_temp_start=temp,
+                koleo_weight=koleo, center_momentum=momentum, clip_grad_norm=3 * koleo,
+            )  # fmt: skip
+            rows += [(knobs, remedies.against_uniform_targets(knobs)), (knobs, remedies.against_one_point(knobs))]
+            for number in (-0.5, 0.0, 1.0):
+                rows.append((knobs, remedies.against_a_pinned_loss(knobs, share=number)))
+                rows.append((knobs, remedies.against_a_spike(knobs, grad_norm=abs(number))))
+                rows.append((knobs, remedies.against_dead_prototypes(knobs, num_used=round(3 * abs(number)))))
+    return rows
+
+
+def test_no_remedy_advises_what_is_in_force_or_one_thing_and_its_opposite() -> None:
+    known = {leaf.flag for leaf in LEAVES}
+    for knobs, ways in grid():
+        text = remedies.said(ways)
+        assert text
+        assert set(re.findall(r"--[a-z-]+", text)) <= known
+        moved = re.findall(r"(lower|raise) (--[a-z-]+) from (\S+) to ([^\s,)]+)", text)
+        assert len({flag for _, flag, _, _ in moved}) == len(moved), text
+        for verb, _, old, new in moved:
+            assert (float(new) < float(old)) == (verb == "lower"), text
+            assert not 0.9 * float(old) < float(new) < 1.1 * float(old) or "momentum" in text, text
+        assert not (knobs.sinkhorn and "--use-sinkhorn" in text)
+        assert not (knobs.standardized and "--standardize-teacher" in text)
+
+
+def test_what_a_run_can_go_on_with_is_what_the_remedy_says() -> None:
+    resumes = {leaf.flag: leaf.resume for leaf in LEAVES}
+    resumes = {leaf.flag: leaf.resume for leaf in LEAVES}
+    for _, ways in grid():
+        flags = remedies.flags_of(ways)
+        values = flags[1::2]
+        assert all(value in remedies.said(ways) for value in values)
+        assert {resumes[flag] for flag in flags[::2]} <= {"trajectory", "free"}
+
+
+def test_the_same_feature_for_every_image_is_not_also_called_uniform() -> None:
+    found = fed([LEARNING | {"cosine_to_mean": 0.9999, "loss_gap": 0.0, "target_entropy": LOG_K, "loss": 99.0}] * 30)
+    assert names(found[-1]) == ["one-point collapse"]
+
+
+@pytest.mark.parametrize(("record", "share"), [({"target_entropy": LOG_K, "loss_gap": 0.0}, 1), ({"loss_gap": 0.0}, 2)])
+def test_a_collapse_is_dated_from_the_record_that_shows_it_first(record: dict[str, Any], share: int) -> None:
+    found = fed([*[LEARNING | {"loss_gap": 1.0 + 0.05 * (-1) ** n} for n in range(60)], *[LEARNING | record] * 120])
+    [finding] = found[-1]
+    assert (finding.name, finding.since_step) == ("uniform collapse", 610)
+    first = next(index for index, row in enumerate(found[60:]) if row)
+    assert first < 40 * share  # its means take their time to say so
+
+
+HOSTILE = [0, -1, 1e308, -1e308, float("inf"), 10**400, -(10**400), True, "x", None, [], {}]
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+def test_damaged_numbers_in_records_and_settings_break_nothing(value: Any) -> None:
+    assert len(fed([dict.fromkeys(LEARNING, value)] * 300)) == 300
+    whole = params()
+    for section in ("head", "loss", "optimizer", "dataset", "augmentation"):
+        damaged = {**whole["settings"], section: dict.fromkeys(whole["settings"][section], value)}
+        for broken in ({**whole, "settings": damaged}, {**whole, "settings": {**damaged, section: value}},
+                       {**whole, "epochs": value, "total_steps": value, "images": {"count": value}}):  # fmt: skip
+            watch = watch_of(broken)
+            for step in range(10, 900, 10) if watch is not None else ():
+                watch.feed(step, LEARNING | {"loss_gap": 0.0, "cosine_to_mean": 1.0 if step > 500 else 0.3})
+                watch.feed(step, LEARNING | {"prototypes_used": 0, "data_wait": 0.9, "loss": 30.0})
