@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TypeGuard
 
-from sltdino.core.auto import usual_learning_rate
+from sltdino.core.auto import FEW_IMAGES, usual_learning_rate
 
 _USUAL_STANDARDIZED_TEMP, _LOWEST_STANDARDIZED_TEMP = 0.33, 0.1
 _LOWEST_TEMP, _HIGHEST_TEMP = 0.02, 0.07
@@ -40,6 +40,8 @@ class Knobs(NamedTuple):
     """0 where the teacher temperature's schedule stands in its place."""
     standardized: bool = False
     sinkhorn: bool = False
+    batch_norm: bool = True
+    """In the heads."""
     center_momentum: float = 0.9
     koleo_weight: float = 0.1
     clip_grad_norm: float = 3.0
@@ -57,6 +59,7 @@ def knobs_of(params: Mapping[str, Any]) -> Knobs:
     scale = _part(settings, "augmentation").get("global_crop_scale")
     found = {
         "num_prototypes": _part(settings, "head").get("out_dim"),
+        "batch_norm": _part(settings, "head").get("batch_norm"),
         "num_images": _part(params, "images").get("count"),
         "batch_size": dataset.get("batch_size"),
         "images_per_step": _product(dataset.get("batch_size"), optimizer.get("accumulate_steps", 1)),
@@ -90,6 +93,10 @@ def flags_of(ways: Iterable[Way]) -> tuple[str, ...]:
 
 def against_uniform_targets(knobs: Knobs) -> list[Way]:
     """Targets that are the same for every prototype: a sharper teacher, or a student that tells images apart."""
+    return _usual_of_few(knobs) + _against_uniform_targets(knobs)
+
+
+def _against_uniform_targets(knobs: Knobs) -> list[Way]:
     temp, usual, rate = knobs.sinkhorn_eps or knobs.teacher_temp, _usual_rate(knobs), knobs.learning_rate
     rate_way = _learning_rate(knobs, usual if rate > 2 * usual else max(usual, 2 * rate))
     if knobs.standardized:
@@ -98,7 +105,7 @@ def against_uniform_targets(knobs: Knobs) -> list[Way]:
         return [_temperature(knobs, lower)] if temp > _WORTH_IT * lowest else [rate_way]
     if temp > _WORTH_IT * _LOWEST_TEMP:
         return [_temperature(knobs, max(_LOWEST_TEMP, min(_HIGHEST_TEMP, temp / 2))), rate_way]
-    return [_standardize(knobs), rate_way]
+    return [*_standardize(knobs), rate_way]
 
 
 def against_a_pinned_loss(knobs: Knobs, *, share: float) -> list[Way]:
@@ -107,6 +114,10 @@ def against_a_pinned_loss(knobs: Knobs, *, share: float) -> list[Way]:
     Args:
         share: of what the targets say, the part that the student knows; negative where it is worse than guessing.
     """
+    return _usual_of_few(knobs) + _against_a_pinned_loss(knobs, share=share)
+
+
+def _against_a_pinned_loss(knobs: Knobs, *, share: float) -> list[Way]:
     rate, usual = knobs.learning_rate, _usual_rate(knobs)
     if rate < usual / 2:
         return [_learning_rate(knobs, usual)]
@@ -118,13 +129,13 @@ def against_a_pinned_loss(knobs: Knobs, *, share: float) -> list[Way]:
         text = f"make the crops of an image more alike: --global-crop-scale 0.7 1.0 (now from {knobs.smallest_crop:g})"
         return [Way(text, ("--global-crop-scale", "0.7", "1.0"))]
     if not knobs.standardized:
-        return [_standardize(knobs)]
+        return _standardize(knobs)
     return [_learning_rate(knobs, 2 * rate), Way("look whether the images differ")]
 
 
 def against_one_point(knobs: Knobs) -> list[Way]:
     """All images alike: balance the assignments, spread the features, or take smaller steps."""
-    ways = []
+    ways = _usual_of_few(knobs)
     if not knobs.sinkhorn and knobs.center_momentum > 0.9:
         text = f"lower --center-momentum from {knobs.center_momentum:g} to 0.9"
         ways.append(Way(text, ("--center-momentum", "0.9")))
@@ -142,8 +153,9 @@ def against_dead_prototypes(knobs: Knobs, *, num_used: int) -> list[Way]:
     """A head that is too large for what it is shown, or assignments that nothing balances."""
     enough = max(64, 2 ** math.ceil(math.log2(4 * max(1, num_used))))
     smaller = [Way(f"start anew with --out-dim {enough}")] if enough < knobs.num_prototypes else []
-    balanced = [] if knobs.sinkhorn else [Way("start anew with --use-sinkhorn")]
-    return smaller + balanced or against_one_point(knobs)
+    usual = _usual_of_few(knobs)
+    balanced = [] if knobs.sinkhorn or usual else [Way("start anew with --use-sinkhorn")]
+    return smaller + usual + balanced or against_one_point(knobs)
 
 
 def against_a_spike(knobs: Knobs, *, grad_norm: float) -> list[Way]:
@@ -172,6 +184,21 @@ def against_a_starved_loader(knobs: Knobs) -> list[Way]:
     return ways
 
 
+def _usual_of_few(knobs: Knobs) -> list[Way]:
+    """What small runs need to learn at all, where one of these is off; by `auto` all of them are on."""
+    wanted = {
+        "--standardize-teacher": not knobs.standardized,
+        "--use-sinkhorn": not knobs.sinkhorn,
+        "--head-batch-norm": not knobs.batch_norm,
+        f"--teacher-temp {_USUAL_STANDARDIZED_TEMP}": not knobs.standardized and not knobs.sinkhorn_eps,
+        f"--sinkhorn-eps {_USUAL_STANDARDIZED_TEMP}": not knobs.standardized and knobs.sinkhorn_eps > 0,
+    }
+    missing = " ".join(flag for flag, is_missing in wanted.items() if is_missing)
+    if not missing or knobs.num_images >= FEW_IMAGES:
+        return []
+    return [Way(f"start anew with what few images need: {missing}")]
+
+
 def _usual_rate(knobs: Knobs) -> float:
     return usual_learning_rate(num_images=knobs.num_images, images_per_step=knobs.images_per_step)
 
@@ -188,11 +215,13 @@ def _koleo(knobs: Knobs) -> Way:
     return Way(f"{verb} --koleo-weight from {knobs.koleo_weight:g} to {_USUAL_KOLEO}", flags)
 
 
-def _standardize(knobs: Knobs) -> Way:
+def _standardize(knobs: Knobs) -> list[Way]:
     """A teacher that compares standard deviations; its scores need Sinkhorn's balance, or its own sharpness."""
+    if knobs.num_images < FEW_IMAGES:
+        return []  # `_usual_of_few` has said it
     sharp = "--sinkhorn-eps" if knobs.sinkhorn_eps else "--teacher-temp"
     balance = "" if knobs.sinkhorn else "--use-sinkhorn "
-    return Way(f"start anew with --standardize-teacher {balance}{sharp} {_USUAL_STANDARDIZED_TEMP}")
+    return [Way(f"start anew with --standardize-teacher {balance}{sharp} {_USUAL_STANDARDIZED_TEMP}")]
 
 
 def _temperature(knobs: Knobs, lower: float) -> Way:

@@ -11,12 +11,13 @@ import torch
 
 from sltdino import load_settings, resume
 from sltdino.core.files import sha256
-from sltdino.core.run_files import load_checkpoint, read_settings, stored_settings
+from sltdino.core.run_files import load_checkpoint, read_params, read_settings, stored_settings
 from sltdino.errors import ChangeRefusedError, DataError
 from sltdino.pretraining import dry_run
 from sltdino.pretraining.evaluator import Evaluator
 from sltdino.pretraining.starting_network import starting_network
 from sltdino.report.pictures.crops import crops
+from sltdino.report.run_images import run_images
 
 
 @pytest.fixture
@@ -100,4 +101,5 @@ def test_the_network_to_compare_with_has_the_very_weights_that_the_first_step_sa
 
 def test_the_report_draws_the_crops_of_the_images_that_are_left(train: Callable[..., Any], listed: Path) -> None:
     run = train("run", exclude=str(listed), epochs=1).run_dir
-    assert "hold other images than when the run began" not in "".join(crops(run, read_settings(run).settings))
+    section = "".join(crops(run, read_settings(run).settings, run_images(run, read_params(run))))
+    assert "hold other images than when the run began" not in section
