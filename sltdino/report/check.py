@@ -9,7 +9,7 @@ from sltdino.core.settings_schema import did_you_mean
 from sltdino.data.checking.flaws import Flaw, find_flaws
 from sltdino.data.checking.survey import Survey, survey
 from sltdino.data.checking.unwanted import KINDS, unwanted
-from sltdino.data.exclusions import refuse_foreign_file, write_exclusions
+from sltdino.data.exclusions import read_exclusions, refuse_foreign_file, write_exclusions
 from sltdino.data.groups import group_pattern
 from sltdino.data.image_folder import common_folder
 from sltdino.errors import SettingsError
@@ -89,13 +89,16 @@ def check_data(
     facts = {
         "verdict": _verdict(found, flaws, num_excluded=len(reasons)),
         **check_facts(found, flaws),
-        "excluded": {"number": len(reasons), "kinds": kinds, "list": listed_in if is_written else None},
+        "excluded": {"number": len(reasons), "kinds": kinds, "list": listed_in if is_written else None,
+                     "taken_off": 0},
         "html": options.html,
-    }
+    }  # fmt: skip
     if is_written:
+        earlier = set(read_exclusions(listed_in).names) if listed_in.exists() else set()
         entries = ((found.path(index), reason) for index, reason in reasons.items())
         comment = f"{len(reasons):,} of {found.num_train:,} images: {', '.join(kinds)}"
         write_exclusions(listed_in, folder, entries, comment=comment)
+        facts["excluded"]["taken_off"] = len(earlier - set(read_exclusions(listed_in).names))
     if options.html is not None:
         write_page(options.html, check_page(found, flaws, facts))
     return CheckReport(found, flaws, facts)

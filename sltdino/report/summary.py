@@ -23,7 +23,7 @@ from sltdino.core.run_files import (
 )
 from sltdino.data.scanner import EXTENSIONS
 from sltdino.errors import MissingInputError, RunFolderError
-from sltdino.report import measured
+from sltdino.report import accuracy
 from sltdino.report.curves import number
 from sltdino.report.digest import Digest
 from sltdino.report.verdict import judge_run
@@ -80,9 +80,9 @@ class RunReader:
             "progress": _progress(params, digest, status),
             "speed": _speed(digest, state["state"]),
             "loss": _loss(params, digest),
-            "knn": {"start": _start_name(params), **measured.accuracies(digest.evaluations)},
-            "label_free": measured.label_free(digest.evaluations),
-            "evaluations": list(map(measured.stored, read_evaluations(run))),
+            "knn": {"start": _start_name(params), **accuracy.accuracies(digest.evaluations)},
+            "label_free": accuracy.label_free(digest.evaluations),
+            "evaluations": list(map(accuracy.stored, read_evaluations(run))),
             "health": {**_health(digest), "collapsed_epochs": digest.collapsed_epochs},
             "best": digest.best,
             "resumes": digest.resumes,

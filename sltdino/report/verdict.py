@@ -46,6 +46,8 @@ def judge_run(facts: Mapping[str, Any]) -> Judged:
             what_next=facts["message"].partition("; ")[2].partition(": ")[0],
             command=f"sltdino resume {run}" if facts["resumable"] else "",
         )
+    if state == "stopped" and graded.grade != "bad" and facts["resumable"]:
+        return graded._replace(what_next="it was stopped and saved; go on with it", command=f"sltdino resume {run}")
     if state in ("stopped", "failed") and graded.grade != "bad":
         # its message says what happened and how to go on
         return graded._replace(what_next="see the state below for how to go on", command="")
@@ -70,7 +72,8 @@ def _graded(facts: Mapping[str, Any]) -> Judged:
 def _is_over(facts: Mapping[str, Any]) -> bool:
     """Whether it is trained to the end; one that stopped on the way is judged as one that goes on."""
     step, total = facts["progress"]["step"], facts["progress"]["total_steps"]
-    return facts["state"] == "done" or (total is not None and step >= total)
+    is_done = facts["state"] == "done" or (total is not None and step >= total)
+    return is_done or (facts["state"] == "unknown" and not facts["loss"]["log_k"])  # the old scripts left no state
 
 
 def _measured(facts: Mapping[str, Any]) -> Measured | None:

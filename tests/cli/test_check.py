@@ -66,7 +66,8 @@ def test_json_holds_the_verdict_the_flaws_and_the_list(run: Any, flawed: Path) -
         ("broken", 1, 11), ("black", 1, 11), ("copies", 1, 11),
     ]  # fmt: skip
     assert facts["flaws"][2]["examples"] == [[str(flawed / "7.png"), str(flawed / "copy.png")]]
-    assert facts["excluded"] == {"number": 2, "kinds": ["broken", "constant", "copies"], "list": "list.txt"}
+    kinds = ["broken", "constant", "copies"]
+    assert facts["excluded"] == {"number": 2, "kinds": kinds, "list": "list.txt", "taken_off": 0}
     assert facts["images"] == {"train": 11, "val": 0}
     pixels = np.stack([np.asarray(Image.open(flawed / f"{number}.png")) for number in [*range(8), 7]]) / 255
     np.testing.assert_allclose(facts["channels"]["mean"], pixels.mean(axis=(0, 1, 2)), atol=1e-4)
@@ -120,6 +121,14 @@ def test_the_list_of_another_folder_is_not_replaced(run: Any, flawed: Path) -> N
     result = run("check", str(flawed), "--exclude-list", "list.txt")
     assert result.code == 2
     assert "is the exclusion list of /elsewhere" in result.err[0]
+
+
+def test_a_list_that_replaces_a_longer_one_says_so(run: Any, flawed: Path) -> None:
+    first = run("check", str(flawed), "--exclude-list", "list.txt")
+    assert "replaces an earlier list" not in first.out
+    assert "replaces" not in run("check", str(flawed), "--exclude-list", "list.txt").out
+    fewer = run("check", str(flawed), "--exclude-list", "list.txt", "--keep", "broken")
+    assert "it replaces an earlier list; on it no more: 1 image" in fewer.out
 
 
 def test_checking_the_current_folder_writes_no_list_into_it(

@@ -65,6 +65,17 @@ def test_each_run_gets_its_grade_and_the_reason(facts: dict[str, Any], grade: st
     assert why in found.why
 
 
+def test_a_run_that_was_stopped_is_gone_on_with_and_one_of_the_old_scripts_is_over() -> None:
+    stopped = judged(state="stopped", step=50)
+    assert (stopped.what_next, stopped.command) == (
+        "it was stopped and saved; go on with it", "sltdino resume 'my runs/a'",
+    )  # fmt: skip
+    below = KNN | {"raw_pixels": 0.77}
+    old = judged(state="unknown", step=50, knn=below, loss={"gap": None, "log_k": None})
+    assert old.what_next.startswith("give it more crops")
+    assert judged(state="running", step=50, knn=below).what_next == "let it go on"
+
+
 def test_a_stored_evaluation_speaks_where_no_accuracy_was_measured_along_the_way() -> None:
     methods = [{"method": "20-NN", "trained": 0.6, "untrained": 0.3, "raw pixels": 0.5, "interval": [0.5, 0.7]}]
     found = judged(knn=NO_KNN, evaluations=[{"methods": methods}])

@@ -171,7 +171,8 @@ STANDARDIZED = COSINES._replace(standardized=True, sinkhorn=True, teacher_temp=0
      f"{FEW}, or lower --teacher-temp from 0.04 to 0.02 (and --teacher-temp-start from 0.04 to 0.02), "
      "or raise --learning-rate from 0.001 to 0.002"),
     (remedies.against_uniform_targets(COSINES._replace(sinkhorn_eps=0.3)),
-     f"{FEW.replace('--teacher-temp', '--sinkhorn-eps')}, or lower --sinkhorn-eps from 0.3 to 0.07, or raise --learning-rate from 0.001 to 0.002"),
+     f"{FEW.replace('--teacher-temp', '--sinkhorn-eps')}, or "
+     "lower --sinkhorn-eps from 0.3 to 0.07, or raise --learning-rate from 0.001 to 0.002"),
     (remedies.against_uniform_targets(COSINES._replace(teacher_temp=0.02, learning_rate=0.05)),
      f"{FEW}, "
      "or lower --learning-rate from 0.05 to 0.001"),

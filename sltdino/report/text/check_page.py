@@ -10,7 +10,7 @@ from sltdino.data.checking.flaws import Flaw
 from sltdino.data.checking.survey import Survey
 from sltdino.report.check import CheckReport
 from sltdino.report.check_facts import fact_rows, share
-from sltdino.report.text.page import WIDTH, rows, short
+from sltdino.report.text.page import WIDTH, counted, rows, short
 
 _EXAMPLES, _EXAMPLE_WIDTH = 3, 64
 
@@ -29,6 +29,8 @@ def _files(facts: dict[str, Any]) -> Iterator[str]:
     if excluded["list"] is not None:
         command = shlex.join(["--exclude", str(excluded["list"])])
         yield f"exclusion list of {excluded['number']:,} images; next: sltdino pretrain ... {command}"
+        if excluded["taken_off"]:
+            yield f"it replaces an earlier list; on it no more: {counted(excluded['taken_off'], 'image')}"
     elif excluded["number"]:
         yield "no exclusion list was written, since this folder is one of the images; --exclude-list FILE says where"
     if facts["html"] is not None:

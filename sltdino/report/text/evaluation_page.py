@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from sltdino.core.settings_schema import printable
-from sltdino.report.measured import FEATURES, method_title
+from sltdino.report.accuracy import FEATURES, method_title
 from sltdino.report.text.page import WIDTH, counted, rows, short
 
 _MOST_LABELS = 20
