@@ -10,11 +10,10 @@ from sltdino.pretraining.initial import start_name
 from sltdino.pretraining.progress import Reporter
 from sltdino.pretraining.session import Session
 
-MEASURES = {
-    "rankme": ("RankMe", ".1f"), "feature_std": ("feature std", ".2f"), "alignment": ("alignment", ".2f"),
-    "uniformity": ("uniformity", ".2f"), "clip_retrieval": ("same clip", ".1%"),
+SAID = {
+    "rankme": ("RankMe", ".1f"), "feature_std": ("feature std", ".2f"), "clip_retrieval": ("same clip", ".1%"),
 }  # fmt: skip
-"""Name and format of the label-free measures, in the order in which they are said."""
+"""Name and format of the label-free measures that the progress line has room for; `inspect` shows all."""
 
 
 class Evaluator:
@@ -146,8 +145,8 @@ class Evaluator:
 def measures_said(now: Mapping[str, float], start: Mapping[str, float], *, clip_pixels: float | None) -> str:
     """`RankMe 12.0 -> 38.1 of 128, feature std 0.12 -> 0.54`: what is measured, and from what it came."""
     parts = []
-    for name in filter(now.__contains__, MEASURES):
-        title, form = MEASURES[name]
+    for name in filter(now.__contains__, SAID):
+        title, form = SAID[name]
         before = f"{start[name]:{form}} -> " if name in start else ""
         more = f" of {now['rankme_max']}" if name == "rankme" else ""
         if name == "clip_retrieval" and clip_pixels is not None:

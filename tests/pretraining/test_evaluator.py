@@ -96,7 +96,7 @@ def test_a_line_says_what_changed_since_the_start(train: Any, recorder: Any) -> 
     reporter = recorder()
     first, _, last = evals(train(reporter=reporter).run_dir)
     lines = [text for text in reporter.said if text.startswith("epoch ")]
-    assert lines[0].startswith(f"epoch 0: RankMe {first['rankme']:.1f} of 16, feature std {first['feature_std']:.2f}, ")
+    assert lines[0].startswith(f"epoch 0: RankMe {first['rankme']:.1f} of 16, feature std {first['feature_std']:.2f}")
     assert lines[2].startswith(f"epoch 2: RankMe {first['rankme']:.1f} -> {last['rankme']:.1f} of 16, feature std ")
     assert reporter.said[-2].endswith(f"RankMe {last['rankme']:.0f} of 16, {first['rankme']:.0f} at the start")
 
