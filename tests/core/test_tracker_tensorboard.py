@@ -1,6 +1,7 @@
 """TensorBoard's files, read back with its own reader."""
 
 import io
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,7 @@ def test_no_tensorflow_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyP
     tracker = open_tensorboard(tracked(tmp_path, epochs=5))
     tracker.text("a", "b", step=0)
     tracker.close(0)
+    assert "tensorflow" not in sys.modules
 
 
 def test_old_events_are_removed_and_files_of_others_stay(tmp_path: Path) -> None:
