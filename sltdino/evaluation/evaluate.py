@@ -1,7 +1,7 @@
 """How good a frozen backbone is on labelled folders, beside an untrained one and raw pixels."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -13,7 +13,7 @@ from sltdino.core.settings_base import known
 from sltdino.errors import SettingsError
 from sltdino.evaluation.embed import Backbone
 from sltdino.evaluation.features import Pixels
-from sltdino.evaluation.frozen_features import BadFile, frozen_features
+from sltdino.evaluation.frozen_features import BadFile, Frozen, frozen_features
 from sltdino.evaluation.label_free import feature_std
 from sltdino.evaluation.labelled import LabelledImages, Numbers, check_classes, labelled_images
 from sltdino.evaluation.linear_probe import check_solver
@@ -124,21 +124,7 @@ def evaluate_backbone(
         name: copy.deepcopy(network).to(device).eval()
         for name, network in ((TRAINED, backbone.network), (UNTRAINED, untrained))
     }
-    sides = (data.val,) if data.one_sided else (data.train, data.val)
-    done, total = 0, sum(len(side.paths) for side in sides)
-
-    def on_batch(number: int) -> None:
-        nonlocal done
-        done += number
-        on_progress(done, total)
-
-    found = [
-        frozen_features(
-            networks, side.paths, pixels, tokens=options.tokens, batch_size=options.batch_size,
-            num_workers=options.num_workers, on_batch=on_batch,
-        )
-        for side in sides
-    ]  # fmt: skip
+    found = _features(networks, data, pixels, options, on_progress)
     train, val = found[0], found[-1]
     data = data._replace(train=data.train.take(train.rows), val=data.val.take(val.rows))
     shots, no_shots = possible_shots(data, options.shots)
@@ -160,6 +146,31 @@ def evaluate_backbone(
         notes=(*notes, *scored.notes, *afterthoughts(data, scored.scores, spread=spread)),
         bad_images=tuple(bad for side in found for bad in side.bad),
     )
+
+
+def _features(
+    networks: Mapping[str, VisionTransformer],
+    data: LabelledImages,
+    pixels: Pixels,
+    options: EvaluateOptions,
+    on_progress: Callable[[int, int], None],
+) -> list[Frozen]:
+    """Of the training images and of the validation images, or only of these where they are judged by each other."""
+    sides = (data.val,) if data.one_sided else (data.train, data.val)
+    done, total = 0, sum(len(side.paths) for side in sides)
+
+    def on_batch(number: int) -> None:
+        nonlocal done
+        done += number
+        on_progress(done, total)
+
+    return [
+        frozen_features(
+            networks, side.paths, pixels, tokens=options.tokens, batch_size=options.batch_size,
+            num_workers=options.num_workers, on_batch=on_batch,
+        )
+        for side in sides
+    ]  # fmt: skip
 
 
 def as_record(evaluation: Evaluation) -> dict[str, Any]:
