@@ -123,6 +123,8 @@ class LossSettings(Section):
     """Weight of the masked-patch term of ibot and dinov2."""
     patch_mask_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.3
     """Mean share of masked patches in a masked image; the share of one image is drawn from ratio ± 0.2."""
+    patch_mask_block: Positive = 4
+    """Fewest patches of a masked block, where as many are left to mask; DINOv2 has 4, iBOT 16 of 196."""
     patch_mask_prob: Probability = 0.5
     """Share of the global crops that are masked."""
 
