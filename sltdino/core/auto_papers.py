@@ -15,6 +15,7 @@ class Paper(NamedTuple):
     images_seen: int = 0
     """In the whole run, where its epochs were no passes over the data; else 0."""
     images_per_step: int = 1024
+    """Of the recipe's own runs."""
 
     def learning_rate(self, images_per_step: int) -> float:
         """The peak learning rate for a step of so many images."""

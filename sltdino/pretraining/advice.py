@@ -129,12 +129,12 @@ def _advise_paper(settings: PretrainSettings, number: int, steps: Plan) -> Itera
             "prone to stay at that of guessing",
             f"--preset none{' or laptop' * (settings.init_from is None)}, with automatic values measured on few images",
         )
-    most = min(paper.images_per_step, number // _STEPS_PER_EPOCH) // max(1, steps.images_per_step // passes)
+    most = min(paper.images_per_step, number // _STEPS_PER_EPOCH) // (steps.images_per_step // passes)
     if steps.images_per_step < _SMALL_BATCH * paper.images_per_step and most > passes:
         yield Advice(
             "batch",
-            f"a step has {steps.images_per_step:,} images, and {paper.images_per_step:,} in the paper behind preset "
-            f"{name}: the learning rate follows, no other value does",
+            f"a step has {steps.images_per_step:,} images, and the recipe of preset {name} is for "
+            f"{paper.images_per_step:,}: the learning rate follows, no other value does",
             f"a larger --batch-size, or --accumulate-steps {most}",
         )
     seen = steps.total_steps * steps.images_per_step

@@ -104,7 +104,7 @@ def test_weights_rule_the_laptops_network_out_of_the_remedy() -> None:
 
 def test_a_batch_far_below_the_papers_is_warned_of_and_the_remedy_holds() -> None:
     advice = of_paper("ibot", 10**6)["batch"]
-    assert "a step has 32 images, and 1,024 in the paper behind preset ibot" in advice.text
+    assert "a step has 32 images, and the recipe of preset ibot is for 1,024: the" in advice.text
     assert advice.remedy == "a larger --batch-size, or --accumulate-steps 32"
     for enough in ({"accumulate_steps": 32}, {"batch_size": 256}):
         assert "batch" not in of_paper("ibot", 10**6, **enough)
