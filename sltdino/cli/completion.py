@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sltdino.core.run_files import ARTIFACTS, DEFAULT_NAMES, PARAMS, STATUS
-from sltdino.core.settings_presets import STREAMS
+from sltdino.core.settings_presets import PRESETS, STREAMS
 from sltdino.core.settings_schema import LEAVES, Leaf
 
 _DEPTH, _MOST_FOLDERS, _MOST_OFFERED = 3, 300, 50
@@ -23,8 +23,13 @@ _WEIGHTS = (".pt", ".pth", ".bin", ".safetensors")
 
 
 def streams(incomplete: str) -> list[str]:
-    """The presets."""
+    """What crops can show."""
     return _starting(incomplete, STREAMS)
+
+
+def presets(incomplete: str) -> list[str]:
+    """The named presets."""
+    return _starting(incomplete, PRESETS)
 
 
 def runs(incomplete: str) -> list[str]:

@@ -11,7 +11,7 @@ from sltdino.cli import completion
 from sltdino.cli.help import PlainCommand, PlainGroup, show_help_without_command
 from sltdino.cli.results import print_json
 from sltdino.core import files
-from sltdino.core.settings_presets import STREAMS
+from sltdino.core.settings_presets import PRESETS, STREAMS
 from sltdino.core.settings_schema import did_you_mean, printable
 from sltdino.core.settings_text import settings_json, settings_template, settings_toml
 from sltdino.errors import CannotCreateError, RunFolderError, SettingsError
@@ -28,22 +28,36 @@ def init(
     path: Annotated[
         Path | None, typer.Argument(metavar="FILE", help="TOML file to write, - for stdout. [default: STREAM.toml]")
     ] = None,
+    preset: Annotated[
+        str,
+        typer.Option(
+            "--preset",
+            metavar="|".join(PRESETS),
+            help="Preset that the file asks for; the defaults shown in it are its own.",
+            autocompletion=completion.presets,
+            show_default=False,
+        ),
+    ] = "none",
 ) -> None:
     """Write a settings file in which every setting is explained, at its default."""
     if stream not in STREAMS:
         raise SettingsError(
             f"config init: unknown stream {stream!r}{did_you_mean(stream, STREAMS) or '; use hands or face'}"
         )
+    if preset not in PRESETS:
+        known = did_you_mean(preset, PRESETS) or f"; use {', '.join(PRESETS)}"
+        raise SettingsError(f"config init: unknown preset {preset!r}{known}")
+    text = settings_template(stream, preset)
     path = Path(f"{stream}.toml") if path is None else path
     if str(path) == "-":
-        typer.echo(settings_template(stream), nl=False)
+        typer.echo(text, nl=False)
         return
     if path.suffix.lower() not in (".toml", ".tml"):
         raise SettingsError(f"config init: {printable(str(path))} is written as TOML; end its name in .toml")
     if path.exists():
         raise CannotCreateError(f"{path}: exists already; name another file, or - for stdout")
     with files.new_file(path) as file:
-        file.write(settings_template(stream).encode())
+        file.write(text.encode())
     typer.echo(printable(str(path)))
     command = shlex.join(["sltdino", "pretrain", stream, "--config", str(path), "--dry-run"])
     typer.echo(printable(f"next: set train_dir in it, then {command}"), err=True)

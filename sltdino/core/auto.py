@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from sltdino.core.auto_papers import PAPERS, paper_rules
 from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_checks import FALLBACK_PATCH_SIZE
 from sltdino.errors import SettingsError
@@ -61,8 +62,10 @@ def plan(settings: PretrainSettings, *, num_images: int, world_size: int = 1) ->
     return Plan(images_per_step, steps_per_epoch, steps_per_epoch * settings.epochs)
 
 
-def usual_learning_rate(*, num_images: int, images_per_step: int) -> float:
+def usual_learning_rate(*, num_images: int, images_per_step: int, preset: str = "none") -> float:
     """The peak learning rate that `auto` stands for."""
+    if preset in PAPERS:
+        return PAPERS[preset].learning_rate(images_per_step)
     few = num_images < FEW_IMAGES
     return min(2e-3, 1e-3 * math.sqrt(images_per_step / 32) if few else 5e-4 * images_per_step / 256)
 
@@ -84,6 +87,7 @@ def settle(
     rules = {**_by_images(settings, num_images), **_network(settings, initial), **_by_length(settings, steps)}
     rate = usual_learning_rate(num_images=num_images, images_per_step=steps.images_per_step)
     rules["optimizer", "learning_rate"] = (rate, f"{steps.images_per_step} images per step")
+    rules |= paper_rules(settings.preset, epochs=settings.epochs, images_per_step=steps.images_per_step)
 
     values = settings.model_dump()
     origins: dict[str, str] = {}
@@ -173,22 +177,26 @@ def _contradictions(settings: PretrainSettings, initial: InitialNetwork) -> Iter
         size = dict(zip(_SIZE, _NAMED_SIZES[vit.backbone], strict=True))
         if wrong := [key for key in _SIZE if getattr(vit, key) == "auto" and getattr(initial, key) != size[key]]:
             asked, found = (", ".join(f"{key} {row[key]}" for key in wrong) for row in (size, initial._asdict()))
-            yield f"--backbone: {vit.backbone} has {asked}, and {weights} have {found}; leave it out"
+            yield f"--backbone: {vit.backbone} has {asked}, and {weights} have {found}; {_way_out('--backbone')}"
     for key in (*_SIZE, "mlp_ratio"):
         given, found = getattr(vit, key), getattr(initial, key)
         if given not in ("auto", found):
             flag = f"--vit-{key.replace('_', '-')}"
-            yield f"{flag}: {given}, and {weights} have {found}; leave it out, or over a preset pass {flag} auto"
+            yield f"{flag}: {given}, and {weights} have {found}; {_way_out(flag)}"
     if vit.patch_size not in ("auto", initial.patch_size) and not settings.init_resample_patch:
         yield (
             f"--patch-size: {vit.patch_size}, and {weights} have {initial.patch_size}; "
-            "leave it out, or add --init-resample-patch, which resamples their patch kernels"
+            f"{_way_out('--patch-size')}, or add --init-resample-patch, which resamples their patch kernels"
         )
     if vit.layer_scale != "auto" and bool(vit.layer_scale) != bool(initial.layer_scale):
         found = "one" if initial.layer_scale else "none"
-        yield f"--vit-layer-scale: {vit.layer_scale}, and {weights} have {found}; leave it out"
+        yield f"--vit-layer-scale: {vit.layer_scale}, and {weights} have {found}; {_way_out('--vit-layer-scale')}"
     if vit.patch_init == "whitened":
         yield f"--vit-patch-init: whitened would replace the patch embedding of {weights}; leave it out"
+
+
+def _way_out(flag: str) -> str:
+    return f"leave it out, or over a preset pass {flag} auto"
 
 
 def _num_prototypes(num_images: int) -> int:

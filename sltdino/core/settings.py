@@ -123,6 +123,8 @@ class LossSettings(Section):
     """Weight of the masked-patch term of ibot and dinov2."""
     patch_mask_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.3
     """Mean share of masked patches in a masked image; the share of one image is drawn from ratio ± 0.2."""
+    patch_mask_block: Positive = 4
+    """Fewest patches of a masked block, where as many are left to mask; DINOv2 has 4, iBOT 16 of 196."""
     patch_mask_prob: Probability = 0.5
     """Share of the global crops that are masked."""
 
@@ -134,7 +136,7 @@ class OptimizerSettings(Section):
 
     learning_rate: Annotated[float, Field(gt=0)] | Auto = "auto"
     """Peak learning rate; auto: 1e-3 · sqrt(images per step / 32) under 20,000 images, else
-    DINO's 5e-4 · images per step / 256; at most 2e-3."""
+    DINO's 5e-4 · images per step / 256; at most 2e-3. A paper's preset has its own rule."""
     min_learning_rate: Annotated[float, Field(ge=0)] = 1e-6
     """Learning rate at the end of the cosine."""
     warmup_epochs: Annotated[float, Field(ge=0)] | Auto = "auto"
@@ -232,8 +234,13 @@ class PretrainSettings(Section):
     """Run folder; by default work_dirs/<algorithm>_<stream>."""
     stream: Annotated[str, Field(min_length=1), Knob(resume="identity")] = "crops"
     """What the crops show; recorded with the run and its exports."""
-    preset: Annotated[Literal["none", "laptop"], Knob(resume="identity")] = "none"
-    """Named bundle of defaults. laptop: a small ViT at 64 px for hundreds to thousands of crops and a few CPU cores."""
+    preset: Annotated[
+        Literal["none", "laptop", "dino", "ibot", "dinov2", "signmusketeers"], Knob(resume="identity")
+    ] = "none"
+    """Named bundle of defaults. laptop: a small ViT at 64 px for hundreds to thousands of crops and a few CPU cores.
+    dino, ibot, dinov2: the papers' recipes for a ViT-S and a million images, however few there are. signmusketeers: for
+    signing, from DINOv2's ViT-S/14 with registers, which --init-from must name. In these four the learning rate
+    follows the batch, warm-ups shrink under 100 epochs, and mirroring and hue stay those of hands or faces."""
     algorithm: Annotated[Literal["dino", "ibot", "dinov2"], Knob(resume="identity")] = "dino"
     """Self-supervised objective."""
     init_from: Annotated[str | None, Knob(resume="identity")] = None

@@ -33,6 +33,8 @@ class VitSettings(Section):
     """Initial LayerScale of each branch; 0 builds none; auto: 0."""
     drop_path: Annotated[Probability, Knob(resume="trajectory")] = 0.0
     """Stochastic depth of the last block; it grows linearly from 0 with depth."""
+    drop_path_uniform: Annotated[bool, Knob(resume="trajectory")] = False
+    """The same stochastic depth in every block, as in DINOv2."""
     layer_norm_eps: Annotated[float, Field(gt=0)] | Auto = "auto"
     """Epsilon of every LayerNorm; auto: 1e-5, which is what SLT computes with."""
     patch_init: Literal["whitened", "random"] | Auto = "auto"

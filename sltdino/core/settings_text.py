@@ -9,7 +9,7 @@ from sltdino.core import json_files
 from sltdino.core.changes import RUN_CONTROL
 from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_files import LoadedSettings
-from sltdino.core.settings_presets import STREAMS
+from sltdino.core.settings_presets import PRESETS, STREAMS
 from sltdino.core.settings_reader import JSON_COMMENT
 from sltdino.core.settings_schema import (
     BY_KEY,
@@ -61,10 +61,14 @@ def settings_json(loaded: LoadedSettings) -> str:
     return json_files.dumps({JSON_COMMENT: comment, **nest(given)}, indent=2) + "\n"
 
 
-def settings_template(stream: str) -> str:
-    """A TOML file for `sltdino pretrain <stream>`, every setting explained and commented out at its default."""
-    defaults = {leaf.key: preset(stream).get(leaf.key, leaf.default) for leaf in LEAVES}
-    crops = STREAMS[stream]["stream"]
+def settings_template(stream: str, named: str = "none") -> str:
+    """A TOML file for `sltdino pretrain <stream>`, every setting explained and commented out at its default.
+
+    Args:
+        named: the preset that the file asks for, and whose values are the defaults then.
+    """
+    defaults = {leaf.key: leaf.default for leaf in LEAVES} | preset(stream) | flatten(PRESETS[named])
+    out = f"work_dirs/{defaults['algorithm']}_{STREAMS[stream]['stream']}"
 
     def lines(leaf: Leaf) -> Iterator[str]:
         if leaf.key in RUN_CONTROL - {"output_dir"}:
@@ -75,7 +79,9 @@ def settings_template(stream: str) -> str:
         if leaf.key == "train_dir":
             yield f"{key} = {_toml(_CROPS[stream])}"
         elif leaf.key == "output_dir":
-            yield f"{key} = {_toml(f'work_dirs/dino_{crops}')}"
+            yield f"{key} = {_toml(out)}"
+        elif leaf.key == "preset" and named != "none":
+            yield f"{key} = {_toml(named)}"
         else:
             unset = "none" if "none" in WORDS_FOR_PATHS.get(leaf.key, ()) else leaf.metavar
             yield f"#{key} = {_toml(unset if default is None else _plain(default))}"

@@ -19,7 +19,7 @@ from sltdino.data.crops import CropParameters, draw_crops, draw_uniforms
 from sltdino.data.decode import BadImage, decode
 from sltdino.data.image_folder import ImageFolder
 from sltdino.data.kernels import Image, apply_crops, one_thread
-from sltdino.data.masking import draw_masks
+from sltdino.data.masking import Masking, draw_masks
 from sltdino.errors import DataError
 from sltdino.types import Batch
 
@@ -59,8 +59,7 @@ class BatchBuilder(Dataset[LoadedBatch]):
     """Makes the batches of a step from image files. Item `step` depends on nothing but the arguments and `step`.
 
     Args:
-        mask_ratio: mean share of masked patches in a masked crop.
-        mask_probability: share of the global crops that are masked; 0 masks none.
+        masking: how much of the global crops is masked.
         pseudo_epochs: passes over the data that make one epoch.
         accumulate_steps: batches of one step.
         world: this process's place; all processes together use `images_per_step` images a step.
@@ -78,8 +77,7 @@ class BatchBuilder(Dataset[LoadedBatch]):
         *,
         seed: int,
         patch_size: int,
-        mask_ratio: float,
-        mask_probability: float,
+        masking: Masking,
         pseudo_epochs: int,
         accumulate_steps: int,
         world: World,
@@ -91,7 +89,7 @@ class BatchBuilder(Dataset[LoadedBatch]):
         self._images, self._shuffle, self._batch_size = images, dataset.shuffle, dataset.batch_size
         self._augmentation, self._local_size = augmentation, known(augmentation.local_crop_size)
         self._seed, self._accumulate_steps, self._world = seed, accumulate_steps, world
-        self._mask_ratio, self._mask_probability = mask_ratio, mask_probability
+        self._masking = masking
         self._grid = (augmentation.image_size // patch_size,) * 2
         self._orders: dict[tuple[int, int], NDArray[np.int64]] = {}
         self._at_least = _side_needed(augmentation, self._local_size)
@@ -156,10 +154,7 @@ class BatchBuilder(Dataset[LoadedBatch]):
         return slice(start, start + self._batch_size)
 
     def _masks(self, step: int, mine: slice) -> Tensor:
-        masks = draw_masks(
-            self._seed, step, self.images_per_step, self._grid,
-            ratio=self._mask_ratio, probability=self._mask_probability, images=mine,
-        )  # fmt: skip
+        masks = draw_masks(self._seed, step, self.images_per_step, self._grid, masking=self._masking, images=mine)
         return torch.from_numpy(masks)
 
     def _fill(

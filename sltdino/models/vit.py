@@ -147,7 +147,7 @@ class VisionTransformer(nn.Module):
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.grid_size**2, width))
         self.reg_token = nn.Parameter(torch.zeros(1, registers, width)) if registers else None
         self.mask_token = nn.Parameter(torch.zeros(1, width))
-        drop_paths = [vit.drop_path * i / max(1, depth - 1) for i in range(depth)]
+        drop_paths = [vit.drop_path * (1 if vit.drop_path_uniform else i / max(1, depth - 1)) for i in range(depth)]
         self.blocks = nn.ModuleList([Block(vit, drop_path=p) for p in drop_paths])
         self.norm = nn.LayerNorm(width, eps=known(vit.layer_norm_eps))
         self._init_weights()

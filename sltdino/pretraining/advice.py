@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sltdino.core.auto import FEW_IMAGES, Plan
+from sltdino.core.auto_papers import PAPERS
 from sltdino.core.distributed import World
 from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_base import known
 from sltdino.data.image_folder import ImageFolder
 from sltdino.pretraining.finish import export_warning
+from sltdino.pretraining.initial import start_warning
 from sltdino.pretraining.measured import Load
 from sltdino.pretraining.sample import Sample
 
@@ -24,6 +26,9 @@ warned of, whatever the number of images.
 """
 TOO_FEW = 200
 """Images below which a run is warned of: even `--preset laptop` was made for hundreds."""
+_SMALL_BATCH = 1 / 4
+"""Of a paper's batch, below which a run is told: DINO loses under a point of k-NN with a quarter (table 9)."""
+_STEPS_PER_EPOCH = 10  # at least, with as many accumulated batches as are advised
 _DAY = 86_400.0
 _SMALLEST_BATCH = 2  # that batch norm takes
 _FULL = 0.9  # of the free memory; the estimate is known to be a tenth too low
@@ -58,6 +63,8 @@ def advise_settings(settings: PretrainSettings, world: World) -> Iterator[Advice
         )
     if warning := export_warning(settings):
         yield Advice("export", warning, "--vit-registers 0")
+    if warning := start_warning(settings):
+        yield Advice("start", warning, "--init-from dinov2_vits14_reg4_pretrain.pth")
 
 
 def advise_folder(out: Path, others: Sequence[str]) -> Iterator[Advice]:
@@ -99,6 +106,8 @@ def advise_data(settings: PretrainSettings, images: ImageFolder, steps: Plan) ->
             f"{local} local crops of {number:,} images: under {FEW_IMAGES:,} images they teach light and colour",
             "--num-local-crops 0",
         )
+    if settings.preset in PAPERS:
+        yield from _advise_paper(settings, number, steps)
     horizon = ema_horizon(settings)
     if steps.total_steps and horizon > steps.total_steps:
         fitting = max(0.5, 1 - 15 / steps.total_steps)
@@ -107,6 +116,34 @@ def advise_data(settings: PretrainSettings, images: ImageFolder, steps: Plan) ->
             f"it averages over the last {horizon:,.0f} steps and the run has {steps.total_steps:,}: it stays near its "
             "random start",
             f"--teacher-momentum-base {fitting:.4g} or less, or more --epochs",
+        )
+
+
+def _advise_paper(settings: PretrainSettings, number: int, steps: Plan) -> Iterator[Advice]:
+    """What follows from how far a run is from that of the paper."""
+    name, paper, passes = settings.preset, PAPERS[settings.preset], settings.optimizer.accumulate_steps
+    if number < FEW_IMAGES:
+        yield Advice(
+            "preset",
+            f"{name} is a recipe for over a million images, and there are {number:,}: under {FEW_IMAGES:,} its loss is "
+            "prone to stay at that of guessing",
+            f"--preset none{' or laptop' * (settings.init_from is None)}, with automatic values measured on few images",
+        )
+    most = min(paper.images_per_step, number // _STEPS_PER_EPOCH) // (steps.images_per_step // passes)
+    if steps.images_per_step < _SMALL_BATCH * paper.images_per_step and most > passes:
+        yield Advice(
+            "batch",
+            f"a step has {steps.images_per_step:,} images, and the recipe of preset {name} is for "
+            f"{paper.images_per_step:,}: the learning rate follows, no other value does",
+            f"a larger --batch-size, or --accumulate-steps {most}",
+        )
+    seen = steps.total_steps * steps.images_per_step
+    if paper.images_seen and seen > 2 * paper.images_seen:
+        yield Advice(
+            "length",
+            f"{settings.epochs} epochs show {seen:,} images, and {paper.images_seen:,} in the paper behind preset "
+            f"{name}: its epochs were no passes over the data",
+            f"--epochs {max(1, round(settings.epochs * paper.images_seen / seen))}",
         )
 
 

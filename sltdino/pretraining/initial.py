@@ -56,6 +56,16 @@ def initial_network(settings: PretrainSettings) -> InitialNetwork | None:
     return None if initial is None else initial.network
 
 
+def start_warning(settings: PretrainSettings) -> str:
+    """What the preset starts from and the run does not; empty where nothing is missing."""
+    if settings.preset != "signmusketeers" or settings.init_from is not None:
+        return ""
+    return (
+        "preset signmusketeers starts from DINOv2's ViT-S/14 with 4 registers, which does not come with sltdino; this "
+        "run starts at random"
+    )
+
+
 def start_name(settings: PretrainSettings) -> str:
     """What messages call the network that a run starts with."""
     return "untrained network" if settings.init_from is None else "initial weights"

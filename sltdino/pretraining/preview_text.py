@@ -31,6 +31,8 @@ def render(result: DryRun) -> str:
     """The facts, then the settled values, the warnings and the errors."""
     lines = [f"Dry run of {result.settings.algorithm} on {result.settings.stream} images; nothing was written.", ""]
     lines += _rows("start", *_start(result.start, result.output_dir))
+    if result.settings.preset != "none":
+        lines += _rows("preset", _preset(result))
     lines += _rows("machine", _machine(result.machine))
     if result.images is not None and result.sample is not None:
         lines += _rows("images", *_images(result.images, result.sample))
@@ -76,6 +78,12 @@ def _start(start: Start, out: Path) -> Iterator[str]:
         yield f"removes an earlier run's files there: {', '.join(path.name for path in start.removes)}"
     for change in start.changes:
         yield f"changes {change}"
+
+
+def _preset(result: DryRun) -> str:
+    name = result.settings.preset
+    number = list(result.origins.values()).count(f"preset {name}")
+    return f"{name}: {counted(number, 'value')} from it; --print-config shows which"
 
 
 def _machine(machine: Machine) -> str:
@@ -226,7 +234,7 @@ def _settled(result: DryRun) -> Iterator[str]:
         origin = result.origins.get(key, "")
         if origin.startswith("auto") and not (key == "vit.backbone" and size_is_given):
             value = f"{values[key]:.6g}" if isinstance(values[key], float) else str(values[key])
-            yield f"  {leaf.flag:<30} {value:<12} {origin.removeprefix('auto: ')}"
+            yield from _in_columns(f"  {leaf.flag:<30} {value:<12} ", origin.removeprefix("auto: "))
     machine = result.machine
     for key, text in (
         ("device", machine.device or "unknown"),
@@ -235,6 +243,13 @@ def _settled(result: DryRun) -> Iterator[str]:
     ):
         if values[key] == "auto":
             yield f"  {BY_KEY[key].flag:<30} {text:<12} this machine"
+
+
+def _in_columns(head: str, text: str) -> Iterator[str]:
+    """The text beside the head, and below itself where the line is full."""
+    first, *rest = textwrap.wrap(text, _WIDTH - len(head), break_long_words=False, break_on_hyphens=False)
+    yield head + first
+    yield from (" " * len(head) + line for line in rest)
 
 
 def _size(num_bytes: float) -> str:

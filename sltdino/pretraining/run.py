@@ -20,7 +20,7 @@ from sltdino.core.trackers import refuse_missing
 from sltdino.errors import CollapsedError, SltDinoError, StoppedError
 from sltdino.pretraining.advice import others_text
 from sltdino.pretraining.finish import check_exports, write_exports
-from sltdino.pretraining.initial import read_initial, say_adapted
+from sltdino.pretraining.initial import read_initial, say_adapted, start_warning
 from sltdino.pretraining.loop import Loop
 from sltdino.pretraining.outcome import RunSummary, next_commands, outcome, summary_of
 from sltdino.pretraining.params import run_params
@@ -82,6 +82,8 @@ def pretrain(
         )  # fmt: skip
         if others := other_files(out, settings.checkpointing):
             reporter.warn(others_text(out, others))
+        if warning := start_warning(settings):
+            reporter.warn(f"{warning}; --init-from dinov2_vits14_reg4_pretrain.pth")
         if initial is not None:
             record["initial_weights"] = {**initial.record, "adapted": session.adapted}
         return _train(session, run, reporter, params=record)

@@ -7,6 +7,7 @@ from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_base import known
 from sltdino.data.batches import BatchBuilder
 from sltdino.data.image_folder import ImageFolder
+from sltdino.data.masking import Masking
 from sltdino.errors import DataError
 from sltdino.objectives.algorithms import masks_patches
 from sltdino.types import Batch
@@ -33,8 +34,11 @@ def build_batches(settings: PretrainSettings, images: ImageFolder, world: World)
         settings.augmentation,
         seed=settings.seed,
         patch_size=known(settings.vit.patch_size),
-        mask_ratio=settings.loss.patch_mask_ratio,
-        mask_probability=settings.loss.patch_mask_prob if masks_patches(settings.algorithm) else 0.0,
+        masking=Masking(
+            settings.loss.patch_mask_ratio,
+            settings.loss.patch_mask_prob if masks_patches(settings.algorithm) else 0.0,
+            settings.loss.patch_mask_block,
+        ),
         pseudo_epochs=settings.pseudo_epochs,
         accumulate_steps=settings.optimizer.accumulate_steps,
         world=world,

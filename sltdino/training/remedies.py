@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TypeGuard
 
 from sltdino.core.auto import FEW_IMAGES, usual_learning_rate
+from sltdino.core.auto_papers import PAPERS
 
 _USUAL_STANDARDIZED_TEMP, _LOWEST_STANDARDIZED_TEMP = 0.33, 0.1
 _LOWEST_TEMP, _HIGHEST_TEMP = 0.02, 0.07
@@ -50,6 +51,8 @@ class Knobs(NamedTuple):
     num_workers: int = -1
     """-1: as many as cores."""
     cached: bool = False
+    preset: str = "none"
+    """One of a paper has its own usual learning rate."""
 
 
 def knobs_of(params: Mapping[str, Any]) -> Knobs:
@@ -73,7 +76,8 @@ def knobs_of(params: Mapping[str, Any]) -> Knobs:
                                           "koleo_weight")},
     }  # fmt: skip
     known: dict[str, Any] = {key: value for key, value in found.items() if is_sane(value)}
-    return Knobs(**known)
+    paper = next((name for name in PAPERS if name == settings.get("preset")), "none")
+    return Knobs(**known, preset=paper)
 
 
 def is_sane(value: object) -> TypeGuard[int | float]:
@@ -200,7 +204,7 @@ def _usual_of_few(knobs: Knobs) -> list[Way]:
 
 
 def _usual_rate(knobs: Knobs) -> float:
-    return usual_learning_rate(num_images=knobs.num_images, images_per_step=knobs.images_per_step)
+    return usual_learning_rate(num_images=knobs.num_images, images_per_step=knobs.images_per_step, preset=knobs.preset)
 
 
 def _learning_rate(knobs: Knobs, rate: float) -> Way:

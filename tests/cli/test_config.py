@@ -27,6 +27,29 @@ def test_init_prints_with_a_dash(run: Any) -> None:
     assert tomllib.loads(run("config", "init", "face", "-").out)["train_dir"] == ["crops/face"]
 
 
+def test_init_with_a_preset_asks_for_it_and_shows_its_values(run: Any, tmp_path: Path) -> None:
+    text = run("config", "init", "hands", "-", "--preset", "dinov2").out
+    assert tomllib.loads(text)["preset"] == "dinov2"
+    lines = text.splitlines()
+    assert {"#patch_out_dim = 65536", "#global_crop_scale = [0.32, 1.0]", "#hflip_prob = 0.0"} <= set(lines)
+    assert 'output_dir = "work_dirs/dinov2_hand"' in lines
+    file = tmp_path / "hands.toml"
+    file.write_text(text)
+    flags = {"train_dir": "crops", "output_dir": "out"}
+    written = load_settings("hands", files=[file], flags=flags).settings
+    assert written == load_settings("hands", flags={**flags, "preset": "dinov2"}).settings
+
+
+def test_print_config_says_what_a_preset_gave(run: Any, pictures: Path) -> None:
+    result = run("pretrain", "hands", "--train-dir", str(pictures), "--preset", "dino", "--batch-size", "8",
+                 "--student-temp", "0.2", "--print-config")  # fmt: skip
+    origins = {line.split(" ")[0]: line.rpartition("  # ")[2] for line in result.out.splitlines() if " = " in line}
+    assert (origins["out_dim"], origins["student_temp"], origins["hflip_prob"]) == (
+        "preset dino", "--student-temp", "preset hands",
+    )  # fmt: skip
+    assert origins["learning_rate"] == "auto: preset dino, 0.0005 · 8 images per step / 256"
+
+
 def test_init_never_overwrites(run: Any, tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text("epochs = 7\n")
@@ -41,6 +64,11 @@ def test_init_never_overwrites(run: Any, tmp_path: Path) -> None:
     [
         (("hand",), "error: config init: unknown stream 'hand'; did you mean 'hands'?"),
         (("torso",), "error: config init: unknown stream 'torso'; use hands or face"),
+        (("face", "--preset", "dinv2"), "error: config init: unknown preset 'dinv2'; did you mean 'dinov2'?"),
+        (
+            ("face", "--preset", "huge"),
+            "error: config init: unknown preset 'huge'; use none, laptop, dino, ibot, dinov2, signmusketeers",
+        ),
         (("face", "face.yaml"), "error: config init: face.yaml is written as TOML; end its name in .toml"),
     ],
 )

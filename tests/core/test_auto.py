@@ -136,13 +136,14 @@ def test_weights_of_no_named_size_name_none() -> None:
         ({"mlp_ratio": 4.0}, "--vit-mlp-ratio: 4.0, and the weights in dinov2_vits14_reg.pth have 3.5; leave it out, "
          "or over a preset pass --vit-mlp-ratio auto"),
         ({"layer_scale": 0.0},
-         "--vit-layer-scale: 0.0, and the weights in dinov2_vits14_reg.pth have one; leave it out"),
+         "--vit-layer-scale: 0.0, and the weights in dinov2_vits14_reg.pth have one; leave it out, or over a "
+         "preset pass --vit-layer-scale auto"),
         ({"backbone": "vit-tiny"}, "--backbone: vit-tiny has embed_dim 192, num_heads 3, and the weights in "
-         "dinov2_vits14_reg.pth have embed_dim 384, num_heads 6; leave it out"),
+         "dinov2_vits14_reg.pth have embed_dim 384, num_heads 6; leave it out, or over a preset pass --backbone auto"),
         ({"patch_init": "whitened"}, "--vit-patch-init: whitened would replace the patch embedding of the weights in "
          "dinov2_vits14_reg.pth; leave it out"),
-        ({"patch_size": 16}, "--patch-size: 16, and the weights in dinov2_vits14_reg.pth have 14; leave it out, or add "
-         "--init-resample-patch, which resamples their patch kernels"),
+        ({"patch_size": 16}, "--patch-size: 16, and the weights in dinov2_vits14_reg.pth have 14; leave it out, or "
+         "over a preset pass --patch-size auto, or add --init-resample-patch, which resamples their patch kernels"),
     ],
 )  # fmt: skip
 def test_a_given_value_that_contradicts_the_weights_is_an_error_with_both(vit: dict[str, object], message: str) -> None:

@@ -213,7 +213,10 @@ def test_the_preset_named_last_is_the_one_that_counts(write: Any) -> None:
 def test_an_unknown_preset_names_the_nearest() -> None:
     with pytest.raises(SettingsError) as caught:
         load_settings("hands", flags={"train_dir": "crops", "preset": "labtop"})
-    assert caught.value.problems == ("--preset: must be one of none, laptop (got 'labtop'); did you mean 'laptop'?",)
+    assert caught.value.problems == (
+        "--preset: must be one of none, laptop, dino, ibot, dinov2, signmusketeers (got 'labtop'); "
+        "did you mean 'laptop'?",
+    )
 
 
 def test_every_preset_can_be_asked_for_and_is_valid() -> None:

@@ -12,6 +12,7 @@ from sltdino.core.distributed import World
 from sltdino.core.settings import AugmentationSettings, DatasetSettings
 from sltdino.data.image_folder import scan
 from sltdino.data.loader import BatchBuilder
+from sltdino.data.masking import Masking
 
 NUM_IMAGES = 22
 
@@ -34,7 +35,7 @@ def build(picture_folder: Path) -> Callable[..., BatchBuilder]:
     def build(folder: Path = picture_folder, **changes: Any) -> BatchBuilder:
         dataset = {key: changes.pop(key) for key in ("batch_size", "shuffle", "cache") if key in changes}
         options: dict[str, Any] = {
-            "seed": 0, "patch_size": 8, "mask_ratio": 0.3, "mask_probability": 0.5,
+            "seed": 0, "patch_size": 8, "masking": Masking(0.3, 0.5),
             "pseudo_epochs": 1, "accumulate_steps": 1, "world": World(),
         }  # fmt: skip
         augmentation = AugmentationSettings(image_size=32, local_crop_size=16, num_local_crops=3)

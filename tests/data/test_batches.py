@@ -9,6 +9,7 @@ import torch
 
 from sltdino.core.distributed import World
 from sltdino.data.loader import BatchBuilder, LoadedBatch
+from sltdino.data.masking import Masking
 from sltdino.errors import DataError
 
 Build = Callable[..., BatchBuilder]
@@ -105,7 +106,7 @@ def test_accumulated_batches_are_parts_of_the_big_one(build: Build) -> None:
 
 def test_masks_are_the_asked_share_and_none_at_probability_0(build: Build) -> None:
     assert build()[3].batches[0].masks_GN.any(dim=1).sum() == 4
-    assert not build(mask_probability=0.0)[3].batches[0].masks_GN.any()
+    assert not build(masking=Masking(0.3, 0.0))[3].batches[0].masks_GN.any()
 
 
 def test_a_bad_image_is_replaced_by_the_same_other_one_and_reported(

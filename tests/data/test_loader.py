@@ -158,10 +158,11 @@ def test_a_process_that_ends_early_leaves_no_worker_behind(end: str, picture_fol
         from sltdino.core.settings import AugmentationSettings, DatasetSettings
         from sltdino.data.image_folder import scan
         from sltdino.data.loader import BatchBuilder, build_loader
+        from sltdino.data.masking import Masking
         crops = AugmentationSettings(image_size=32, local_crop_size=16, num_local_crops=2)
         builder = BatchBuilder(
             scan([Path({str(picture_folder)!r})]), DatasetSettings(batch_size=4), crops, seed=0, patch_size=8,
-            mask_ratio=0.3, mask_probability=0.5, pseudo_epochs=1, accumulate_steps=1, world=World(),
+            masking=Masking(0.3, 0.5), pseudo_epochs=1, accumulate_steps=1, world=World(),
         )
         stream = build_loader(builder, first_step=0, last_step=10_000, num_workers=2)
         next(stream)

@@ -128,6 +128,11 @@ def test_drop_path_keeps_the_mean_and_drops_whole_samples() -> None:
     assert torch.equal(drop.eval()(ones), ones)
 
 
+def test_uniform_drop_path_is_the_same_in_every_block() -> None:
+    vit = network(drop_path=0.2, drop_path_uniform=True)
+    assert [block.drop_path.probability for block in vit.blocks] == [0.2] * len(vit.blocks)
+
+
 def test_drop_path_grows_linearly_with_depth() -> None:
     vit = network(drop_path=0.2)
     rates = [getattr(block.drop_path, "probability", 0.0) for block in vit.blocks]

@@ -82,6 +82,56 @@ def about(images: ImageFolder, **flags: Any) -> list[Advice]:
     return others
 
 
+def of_paper(preset: str, number: int, **flags: Any) -> dict[str, Advice]:
+    settings = settled(num_images=number, preset=preset, **flags)
+    found = advise_data(settings, range(number), plan(settings, num_images=number))  # type: ignore[arg-type]  # counted
+    return {advice.topic: advice for advice in found}
+
+
+@pytest.mark.parametrize(("number", "warned"), [(19_999, True), (20_000, False)])
+def test_few_images_under_the_recipe_of_a_million_are_warned_of(number: int, warned: bool) -> None:
+    assert ("preset" in of_paper("dino", number)) is warned
+    assert "preset" not in of_paper("laptop", number)
+
+
+def test_weights_rule_the_laptops_network_out_of_the_remedy() -> None:
+    assert "laptop" in of_paper("dino", 1000)["preset"].remedy
+    settings = settled(preset="dino").model_copy(update={"init_from": "weights.pth"})
+    [text] = [a.remedy for a in advise_data(settings, range(1000), plan(settings, num_images=1000))  # type: ignore[arg-type]
+              if a.topic == "preset"]  # fmt: skip
+    assert text.startswith("--preset none,")
+
+
+def test_a_batch_far_below_the_papers_is_warned_of_and_the_remedy_holds() -> None:
+    advice = of_paper("ibot", 10**6)["batch"]
+    assert "a step has 32 images, and the recipe of preset ibot is for 1,024: the" in advice.text
+    assert advice.remedy == "a larger --batch-size, or --accumulate-steps 32"
+    for enough in ({"accumulate_steps": 32}, {"batch_size": 256}):
+        assert "batch" not in of_paper("ibot", 10**6, **enough)
+    assert "batch" in of_paper("ibot", 10**6, batch_size=255)
+
+
+def test_few_images_are_not_told_to_make_an_epoch_of_one_step() -> None:
+    assert of_paper("dino", 1000)["batch"].remedy.endswith("--accumulate-steps 3")
+    assert "batch" not in of_paper("dino", 1000, accumulate_steps=3)
+    assert "batch" not in of_paper("dino", 300)
+
+
+def test_epochs_that_are_no_passes_over_the_data_are_warned_of_where_a_run_is_far_longer() -> None:
+    advice = of_paper("signmusketeers", 10**6, batch_size=1000)["length"]
+    assert "100 epochs show 100,000,000 images, and 10,240,000 in the paper" in advice.text
+    assert advice.remedy == "--epochs 10"
+    assert "length" not in of_paper("signmusketeers", 10**6, batch_size=1000, epochs=10)
+    assert "length" not in of_paper("dinov2", 10**6)
+
+
+def test_a_recipe_that_starts_from_weights_is_warned_of_without_them() -> None:
+    assert "start" in topics(preset="signmusketeers")
+    assert "start" not in topics(preset="dinov2")
+    weights = settled(preset="signmusketeers").model_copy(update={"init_from": "dinov2_vits14_reg4_pretrain.pth"})
+    assert "start" not in [advice.topic for advice in advise_settings(weights, World())]
+
+
 @pytest.mark.parametrize(("number", "warned"), [(1, True), (199, True), (200, False)])
 def test_under_200_images_are_too_few(number: int, warned: bool) -> None:
     settings, images = settled(num_images=number, batch_size=2), range(number)

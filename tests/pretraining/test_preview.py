@@ -15,6 +15,7 @@ from sltdino.core.distributed import World
 from sltdino.core.json_files import dumps
 from sltdino.core.lock import FolderLock
 from sltdino.core.run_files import LOCK, read_metrics, read_params
+from sltdino.core.settings_schema import BY_KEY
 from sltdino.data.image_folder import scan
 from sltdino.errors import RunInUseError, SltDinoError
 from sltdino.pretraining import DryRun, dry_run
@@ -457,6 +458,26 @@ def test_the_page_has_no_line_over_80_columns_and_no_control_characters(look: Lo
     assert max(map(len, prose)) <= 80
     assert all(character.isprintable() for line in text.splitlines() for character in line)
     assert "Warnings: " in text
+
+
+@pytest.mark.parametrize("preset", ["dino", "signmusketeers"])
+def test_the_page_names_the_preset_and_the_source_of_every_automatic_value(
+    preset: str, tmp_path: Path, pictures: Path
+) -> None:
+    small = {"vit_embed_dim": 16, "vit_depth": 1, "out_dim": 32, "head_hidden_dim": 32, "image_size": 224, "epochs": 10}
+    flags = {"train_dir": str(pictures), "output_dir": str(tmp_path), "preset": preset, "batch_size": 8, **small}
+    settings, origins = load_settings("hands", flags=flags)
+    result = dry_run(settings, origins=origins, seconds=0.05)
+    number = list(origins.values()).count(f"preset {preset}")
+    page = render(result)
+    assert f"\npreset      {preset}: {number} values from it; --print-config shows which\n" in page
+    assert max(len(line) for line in page.splitlines() if str(tmp_path) not in line) <= 80
+    words = " ".join(page.partition("Settled from `auto`:")[2].split())
+    assert f"--warmup-epochs 1 preset {preset}, 10 epochs of 100, in proportion for 10" in words
+    for key, origin in result.origins.items():
+        if origin.startswith("auto: ") and key != "vit.backbone":
+            assert f"{BY_KEY[key].flag} " in words
+            assert origin.removeprefix("auto: ") in words
 
 
 def test_a_name_cannot_move_the_cursor(look: Look, own_pictures: Path) -> None:

@@ -190,6 +190,8 @@ STANDARDIZED = COSINES._replace(standardized=True, sinkhorn=True, teacher_temp=0
      "make the crops of an image more alike: --global-crop-scale 0.7 1.0 (now from 0.1)"),
     (remedies.against_one_point(COSINES._replace(center_momentum=0.999, learning_rate=0.01)),
      f"{FEW}, or lower --center-momentum from 0.999 to 0.9, or lower --learning-rate from 0.01 to 0.001"),
+    (remedies.against_a_pinned_loss(STANDARDIZED._replace(learning_rate=1e-6, preset="dinov2"), share=0.0),
+     "raise --learning-rate from 1e-06 to 0.00071"),  # 4e-3 · sqrt(32 / 1024)
     (remedies.against_one_point(STANDARDIZED),
      "raise --koleo-weight from 0.02 to 0.1, or lower --learning-rate from 0.001 to 0.00033"),
     (remedies.against_dead_prototypes(COSINES, num_used=30),
@@ -205,6 +207,11 @@ STANDARDIZED = COSINES._replace(standardized=True, sinkhorn=True, teacher_temp=0
 ])  # fmt: skip
 def test_a_remedy_has_figures_that_fit_the_run(said: list[Way], expected: str) -> None:
     assert remedies.said(said) == expected
+
+
+@pytest.mark.parametrize(("named", "read"), [("ibot", "ibot"), ("laptop", "none"), (None, "none"), ([], "none")])
+def test_the_preset_of_a_paper_is_read_from_the_record(named: object, read: str) -> None:
+    assert remedies.knobs_of({"settings": {"preset": named}}).preset == read
 
 
 @functools.cache
