@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from sltdino.data.synthetic_expressions import EXPRESSIONS, Expression
-from sltdino.data.synthetic_render import Floats, f32
+from sltdino.data.synthetic_render import Floats, Light, f32
 from sltdino.data.synthetic_scene import (
     CROP_SIZE,
     Color,
@@ -37,11 +37,11 @@ def draw_face(label: str, frame: Frame) -> Image.Image:
     size = 2 * CROP_SIZE
     background = room(frame, size=size, chest=False)
     picture = Image.new("RGBA", (_SIZE, _SIZE))
-    face = _Face(picture, _moving(EXPRESSIONS[label], frame), frame)
+    face = Face(picture, _moving(EXPRESSIONS[label], frame), frame)
     face.draw()
     drawn = np.asarray(picture.resize((size, size), Image.Resampling.BOX), dtype=np.float32) / 255
     solid = drawn[..., 3:]
-    return photograph(background * (1 - solid) + _lit(drawn[..., :3], face, frame) * solid, frame)
+    return photograph(background * (1 - solid) + lit(drawn[..., :3], face, light(frame)) * solid, frame)
 
 
 def _moving(expression: Expression, frame: Frame) -> Expression:
@@ -54,11 +54,12 @@ def _moving(expression: Expression, frame: Frame) -> Expression:
     return Expression(*(float(value) for value in values))
 
 
-class _Face:
+class Face:
     """The brush: one signer's face in one frame, from the back to the front."""
 
     def __init__(self, picture: Image.Image, expression: Expression, frame: Frame) -> None:
         self.brush = ImageDraw.Draw(picture)
+        self.picture_size = picture.width
         self.now = expression
         signer, pose = frame.of_signer("face"), frame.of_frame("pose")
         self.wide, self.eye_gap, self.low_mouth, self.nose, self.full_lips, self.brow_weight = signer.normal(
@@ -71,8 +72,8 @@ class _Face:
         self.volume, self.strands = signer.uniform(1.07, 1.2), signer.normal(1, 0.1, 40)
         self.shirt = byte_color(cloth_color(shirt(frame)))
         self.yaw, self.pitch, self.roll = 0.5 * expression.turn, 0.5 * expression.nod, -0.3 * expression.tilt
-        self.scale = _SIZE * pose.uniform(0.40, 0.46)
-        self.center = _SIZE * (np.array((0.5, 0.52)) + pose.normal(0, 0.02, 2))
+        self.scale = picture.width * pose.uniform(0.40, 0.46)
+        self.center = picture.width * (np.array((0.5, 0.52)) + pose.normal(0, 0.02, 2))
 
     def at(self, x: float, y: float, out: float = 0.0) -> Point:
         """Where a point of the face is in the picture; `out` lifts it off the ellipsoid."""
@@ -87,7 +88,7 @@ class _Face:
     def draw(self) -> None:
         """Everything, back to front."""
         self._behind()
-        self._polygon([self._rim(angle) for angle in np.linspace(0, 2 * np.pi, 60)], self.tone(1.0))
+        self.polygon([self._rim(angle) for angle in np.linspace(0, 2 * np.pi, 60)], self.tone(1.0))
         self._fringe()
         for side in (-1, 1):
             self._eye(side)
@@ -119,12 +120,12 @@ class _Face:
         neck, shoulders = ((-0.36, -0.5), (-0.42, -1.6)), ((-0.42, -1.15), (-1.6, -1.45), (-1.6, -2.2))
         for corners, color in ((neck, self.tone(0.75)), (shoulders, self.shirt)):
             mirrored = [(-x, y) for x, y in corners[::-1]]
-            self._polygon([self._body(x, y) for x, y in (*corners, *mirrored)], color)
+            self.polygon([self._body(x, y) for x, y in (*corners, *mirrored)], color)
         for side in (-1, 1):
             if side * self.yaw < 0.2 and not self.long_hair:
                 x = side * 1.02 * _HALF_WIDTH * self.wide + 0.35 * shift
                 for size, brightness in ((1.0, 0.88), (0.55, 0.7)):
-                    self._blob(
+                    self.blob(
                         self._flat(x, -0.45 * np.sin(self.pitch)), 0.1 * size, 0.19 * size, self.tone(brightness)
                     )
 
@@ -141,7 +142,7 @@ class _Face:
         """Strands of hair from one curve to another."""
         for number in range(len(roots) - 1):
             strand = byte_color(np.clip(f32(self.hair) / 255 * self.strands[number], 0, 1))
-            self._polygon([roots[number], roots[number + 1], ends[number + 1], ends[number]], strand)
+            self.polygon([roots[number], roots[number + 1], ends[number + 1], ends[number]], strand)
 
     def _eye(self, side: int) -> None:
         x, y = 0.3 * side * self.eye_gap, 0.08
@@ -151,21 +152,21 @@ class _Face:
         upper = [self.at(x + half * u, y + opening * (1 - u * u)) for u in span]
         lower = [self.at(x + half * u, y - 0.7 * opening * (1 - u * u)) for u in span]
         socket = [self.at(x + 1.35 * half * u, y + 0.02 + 0.13 * (1 - u * u)) for u in span]
-        self._polygon(
+        self.polygon(
             socket + [self.at(x + 1.35 * half * u, y - 0.11 * (1 - u * u)) for u in span[::-1]], self.tone(0.88)
         )
         if opening > 0:
-            self._polygon(upper + lower[::-1], (236, 232, 228))
+            self.polygon(upper + lower[::-1], (236, 232, 228))
             center = self.at(x + 0.085 * self.now.gaze, y + 0.01)
-            self._blob(center, 0.074, 0.074, self.iris)
-            self._blob(center, 0.036, 0.036, (12, 10, 10))
-            self._blob((center[0] - 0.02 * self.scale, center[1] - 0.025 * self.scale), 0.014, 0.014, (250, 250, 250))
+            self.blob(center, 0.074, 0.074, self.iris)
+            self.blob(center, 0.036, 0.036, (12, 10, 10))
+            self.blob((center[0] - 0.02 * self.scale, center[1] - 0.025 * self.scale), 0.014, 0.014, (250, 250, 250))
             # lids cover what of the iris stands out above and below
-            self._polygon(upper + [self.at(x + half * u, y + 0.13) for u in span[::-1]], self.tone(0.92))
-            self._polygon(lower + [self.at(x + half * u, y - 0.12) for u in span[::-1]], self.tone(0.95))
-            self._line(upper, 0.028, self.tone(0.3))
+            self.polygon(upper + [self.at(x + half * u, y + 0.13) for u in span[::-1]], self.tone(0.92))
+            self.polygon(lower + [self.at(x + half * u, y - 0.12) for u in span[::-1]], self.tone(0.95))
+            self.line(upper, 0.028, self.tone(0.3))
         else:  # the lashes of closed eyes hang
-            self._line([self.at(x + half * u, y - 0.035 - 0.035 * (1 - u * u)) for u in span], 0.036, self.tone(0.3))
+            self.line([self.at(x + half * u, y - 0.035 - 0.035 * (1 - u * u)) for u in span], 0.036, self.tone(0.3))
         self._brow(side, x, y)
 
     def _brow(self, side: int, x: float, y: float) -> None:
@@ -175,17 +176,17 @@ class _Face:
             inner = 0.5 - 0.5 * u * side  # 1 next to the nose
             arch = 0.045 * (1 - u * u) * (1 + max(0.0, self.now.brows))
             points.append(self.at(x + 0.2 * u - side * 0.03 * frown, y + 0.235 + lift + arch - 0.09 * frown * inner))
-        self._line(points, 0.05 * self.brow_weight, byte_color(f32(self.hair) * (0.75 / 255)))
+        self.line(points, 0.05 * self.brow_weight, byte_color(f32(self.hair) * (0.75 / 255)))
 
     def _nose(self) -> None:
         shadow = self.tone(0.72)
         side = -0.07 if self.yaw > 0 else 0.07
-        self._line(
+        self.line(
             [self.at(side * 0.6, 0.06, 0.03), self.at(side, -0.15, 0.1), self.at(side * 1.3, -0.27, 0.1)], 0.022, shadow
         )
-        self._blob(self.at(0, -0.24, 0.16), 0.085 * self.nose, 0.065, self.tone(1.06))
+        self.blob(self.at(0, -0.24, 0.16), 0.085 * self.nose, 0.065, self.tone(1.06))
         for nostril in (-0.06, 0.06):
-            self._blob(self.at(nostril * self.nose, -0.305, 0.1), 0.026, 0.015, self.tone(0.4))
+            self.blob(self.at(nostril * self.nose, -0.305, 0.1), 0.026, 0.015, self.tone(0.4))
 
     def _mouth(self) -> None:
         y = -0.56 * self.low_mouth
@@ -197,34 +198,34 @@ class _Face:
         top, bottom = y + curve + 0.35 * gap * (1 - span**2), y + curve - gap * (1 - span**2)
         upper, lower = top + thick * (1 - span**2) * (0.8 + 0.35 * np.abs(span)), bottom - 1.15 * thick * (1 - span**2)
         lips = self.tone(0.8, red=0.1)
-        self._polygon(self._row(half * span, upper) + self._row(half * span, lower)[::-1], lips)
+        self.polygon(self._row(half * span, upper) + self._row(half * span, lower)[::-1], lips)
         if gap > 0.012:
-            self._polygon(self._row(half * span, top) + self._row(half * span, bottom)[::-1], (52, 18, 18))
+            self.polygon(self._row(half * span, top) + self._row(half * span, bottom)[::-1], (52, 18, 18))
             if self.now.smile > 0.3 or gap > 0.08:
                 teeth = np.maximum(top - 0.05, bottom)
-                self._polygon(
+                self.polygon(
                     self._row(0.88 * half * span, top) + self._row(0.88 * half * span, teeth)[::-1], (232, 228, 218)
                 )
         else:
-            self._line(self._row(half * span, top), 0.02, self.tone(0.42, red=0.05))
+            self.line(self._row(half * span, top), 0.02, self.tone(0.42, red=0.05))
 
     def _row(self, xs: Floats, ys: Floats) -> list[Point]:
         return [self.at(float(x), float(y), 0.03) for x, y in zip(xs, ys, strict=True)]
 
-    def _polygon(self, points: list[Point], color: Color) -> None:
+    def polygon(self, points: list[Point], color: Color) -> None:
         self.brush.polygon(points, fill=color)
 
-    def _line(self, points: list[Point], width: float, color: Color) -> None:
+    def line(self, points: list[Point], width: float, color: Color) -> None:
         self.brush.line(points, fill=color, width=max(1, round(width * self.scale)), joint="curve")
 
-    def _blob(self, center: Point, half_width: float, half_height: float, color: Color) -> None:
+    def blob(self, center: Point, half_width: float, half_height: float, color: Color) -> None:
         (x, y), dx, dy = center, half_width * self.scale, half_height * self.scale
         self.brush.ellipse((x - dx, y - dy, x + dx, y + dy), fill=color)
 
 
-def _lit(scene: Floats, face: _Face, frame: Frame) -> Floats:
+def lit(scene: Floats, face: Face, lamp: Light) -> Floats:
     """Shade the ellipsoid of the head; hair, neck and shoulders beyond it are lit as its outline."""
-    lamp, half = light(frame), scene.shape[0] / _SIZE
+    half = scene.shape[0] / face.picture_size
     rows, columns = np.indices(scene.shape[:2], dtype=np.float32)
     x = (columns - face.center[0] * half) / (face.scale * half * 0.85)
     y = (face.center[1] * half - rows) / (face.scale * half * 1.15)

@@ -27,7 +27,7 @@ from sltdino.data.synthetic_scene import (
 _KNUCKLES = ((0.31, 0.96, 0.0), (0.09, 1.0, -0.02), (-0.13, 0.95, -0.01), (-0.33, 0.84, 0.02))
 _BONES = ((0.47, 0.28, 0.21), (0.52, 0.32, 0.22), (0.48, 0.30, 0.22), (0.37, 0.22, 0.19))
 _THICKNESS = (0.118, 0.121, 0.114, 0.1)
-_THUMB_ROOT, _THUMB_BONES, _THUMB_THICKNESS = (0.24, 0.2, 0.06), (0.42, 0.36, 0.28), (0.17, 0.122, 0.112, 0.082)
+THUMB_ROOT, THUMB_BONES, _THUMB_THICKNESS = (0.24, 0.2, 0.06), (0.42, 0.36, 0.28), (0.17, 0.122, 0.112, 0.082)
 
 
 class HandPose(NamedTuple):
@@ -51,39 +51,55 @@ class Hand(NamedTuple):
 
 def draw_hand(label: str, frame: Frame) -> Image.Image:
     """The crop of a hand that shows a label's shape."""
-    hand = build_hand(_pose(label, frame), _skin(frame))
-    size = CROP_SIZE * SUPERSAMPLE
-    place = _framing(hand.limbs, frame, size)
+    hand = build_hand(_pose(label, frame), hand_skin(skin_color(frame)))
+    size, rng = CROP_SIZE * SUPERSAMPLE, frame.of_frame("framing")
+    place = framing(hand.limbs, rng, size, fill=(0.68, 0.9), off_centre=0.03)
     canvas = Canvas(size)
-    for limb in [*hand.limbs, *hand.arm, *_sleeve(hand.arm, frame)]:
+    for limb in [*hand.limbs, *hand.arm, *_sleeve(hand.arm, shirt(frame))]:
         canvas.draw(place(limb))
     return photograph(canvas.compose(room(frame, size=size, chest=True), light(frame)), frame)
 
 
 def build_hand(pose: HandPose, skin: Skin) -> Hand:
     """The limbs of a hand in a pose."""
-    length, thickness, width, arm_thickness = (float(value) for value in pose.proportions)
+    return turned_hand(upright_limbs(pose.shape, pose.proportions, skin), pose, skin)
+
+
+def upright_limbs(shape: HandShape, proportions: Floats, skin: Skin) -> list[Limb]:
+    """A right hand in hand space: three bones of each finger from the index on, three of the thumb, palm and web."""
+    length, thickness, width, _ = (float(value) for value in proportions)
+    wide = np.array((width, 1.0, 1.0))
+    limbs = finger_limbs(shape, proportions, skin)
+    limbs += _chain(
+        np.array(THUMB_ROOT) * wide,
+        [_direction(sideways, out) for sideways, out in shape.thumb],
+        np.array(THUMB_BONES) * length,
+        np.array(_THUMB_THICKNESS) * thickness,
+        skin,
+    )
+    return [*limbs, *_palm(width, skin), *_web(limbs[12], np.array(_KNUCKLES[0]) * wide, skin)]
+
+
+def finger_limbs(shape: HandShape, proportions: Floats, skin: Skin) -> list[Limb]:
+    """The fingers of `upright_limbs` alone."""
+    length, thickness, width, _ = (float(value) for value in proportions)
     limbs: list[Limb] = []
     wide = np.array((width, 1.0, 1.0))
     for knuckle, bones, radius, bend, spread in zip(
-        _KNUCKLES, _BONES, _THICKNESS, pose.shape.bends, pose.shape.spread, strict=True
+        _KNUCKLES, _BONES, _THICKNESS, shape.bends, shape.spread, strict=True
     ):
         angles = np.cumsum(bend)
         radii = radius * thickness * np.array((1.08, 0.98, 0.88, 0.7))
         directions = [_direction(spread * np.cos(np.radians(angle / 2)), angle) for angle in angles]
         limbs += _chain(np.array(knuckle) * wide, directions, np.array(bones) * length, radii, skin)
-    limbs += _chain(
-        np.array(_THUMB_ROOT) * wide,
-        [_direction(sideways, out) for sideways, out in pose.shape.thumb],
-        np.array(_THUMB_BONES) * length,
-        np.array(_THUMB_THICKNESS) * thickness,
-        skin,
-    )
-    limbs += _palm(width, skin)
-    limbs += _web(limbs[12], np.array(_KNUCKLES[0]) * wide, skin)
+    return limbs
+
+
+def turned_hand(upright: list[Limb], pose: HandPose, skin: Skin) -> Hand:
+    """The left or right hand of upright limbs as the viewer sees it, on its forearm."""
     turn = _rotation(*pose.view) @ np.diag((-1.0 if pose.left else 1.0, 1.0, 1.0))
-    arm = [_turned(limb, turn) for limb in _forearm(pose.wrist, arm_thickness, skin)]
-    return Hand([_turned(limb, turn) for limb in limbs], arm)
+    arm = [_turned(limb, turn) for limb in _forearm(pose.wrist, float(pose.proportions[3]), skin)]
+    return Hand([_turned(limb, turn) for limb in upright], arm)
 
 
 def _forearm(wrist: tuple[float, float], thickness: float, skin: Skin) -> list[Limb]:
@@ -122,8 +138,8 @@ def _pose(label: str, frame: Frame) -> HandPose:
     )
 
 
-def _skin(frame: Frame) -> Skin:
-    back = skin_color(frame)
+def hand_skin(back: Floats) -> Skin:
+    """The colours of a hand whose back has one, RGB in 0..1."""
     # palms and nails are lighter, the more so the darker the skin
     darkness = 1 - float(back.mean())
     palm = back + (np.array((0.93, 0.70, 0.60)) - back) * (0.15 + 0.6 * darkness)
@@ -131,16 +147,18 @@ def _skin(frame: Frame) -> Skin:
     return Skin(back, f32(palm), f32(nail))
 
 
-def _sleeve(arm: list[Limb], frame: Frame) -> list[Limb]:
-    rng = shirt(frame)
+def _sleeve(arm: list[Limb], rng: np.random.Generator) -> list[Limb]:
     color, bare = cloth_color(rng), rng.random() < 0.3
-    if bare:
-        return []
-    begin, wide = rng.uniform(0.04, 0.13), rng.uniform(1.25, 1.6)
+    return [] if bare else cuff(arm, color, begin=rng.uniform(0.04, 0.13), wide=rng.uniform(1.25, 1.6))
+
+
+def cuff(arm: list[Limb], color: Floats, *, begin: float, wide: float, end: float = 1.0) -> list[Limb]:
+    """Cloth about a share of the forearm, so many times as wide."""
     cloth = Skin(color, color, color)
     return [
         bone._replace(
             start=f32(bone.start + begin * (bone.end - bone.start)),
+            end=bone.end if end == 1 else f32(bone.start + end * (bone.end - bone.start)),
             radius=(bone.radius[0] * wide * 1.15, bone.radius[1] * wide),
             skin=cloth,
         )
@@ -148,13 +166,14 @@ def _sleeve(arm: list[Limb], frame: Frame) -> list[Limb]:
     ]
 
 
-def _framing(limbs: list[Limb], frame: Frame, size: int) -> Callable[[Limb], Limb]:
+def framing(
+    limbs: list[Limb], rng: np.random.Generator, size: int, *, fill: tuple[float, float], off_centre: float
+) -> Callable[[Limb], Limb]:
     """From palm units to pixels, as a detector would crop: the hand fills most of the picture, not quite centred."""
-    rng = frame.of_frame("framing")
     ends = np.array([(limb.start, limb.end) for limb in limbs])[..., :2].reshape(-1, 2)
     low, high = ends.min(axis=0) - 0.1, ends.max(axis=0) + 0.1
-    scale = size * rng.uniform(0.68, 0.9) / float((high - low).max())
-    shift = size * (0.5 + rng.normal(0, 0.03, 2)) - scale * (low + high) / 2
+    scale = size * rng.uniform(*fill) / float((high - low).max())
+    shift = size * (0.5 + rng.normal(0, off_centre, 2)) - scale * (low + high) / 2
     move = f32((*shift, 0))
 
     def place(limb: Limb) -> Limb:
@@ -178,7 +197,7 @@ def _chain(root: Floats, directions: list[Floats], lengths: Floats, radii: Float
     start = f32(root)
     for number, (direction, length) in enumerate(zip(directions, lengths, strict=True)):
         end = f32(start + direction * length)
-        side = np.cross((1.0, 0.0, 0.0), direction)  # the palm side of a finger turns as it bends
+        side = np.array((0.0, -direction[2], direction[1]))  # x × direction: the palm side turns as a finger bends
         palm_side = f32(side / (np.linalg.norm(side) + 1e-6))
         is_tip = number == len(directions) - 1
         limbs.append(Limb(start, end, (float(radii[number]), float(radii[number + 1])), palm_side, skin, nail=is_tip))
