@@ -2,16 +2,16 @@
 
     python tools/make_starter.py --images 40000 --minutes 30 --threads 2 --output sltdino/starter/starter.pt
 
-Only drawings of our own are seen. Drawings are kept in a folder, named after the code that drew them, for the next call.
+Nothing but drawings of our own is seen. They are kept for the next call, in a folder named after the code that drew them.
 """
 
 import hashlib
-import json
 import math
+import shlex
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from datetime import UTC, datetime
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -23,8 +23,10 @@ import torch.nn.functional as F
 import typer
 from torch import Tensor, nn
 
+from sltdino.core import json_files
 from sltdino.core.auto import settle
-from sltdino.core.rng import fold_in, generator
+from sltdino.core.environment import git_revision, version
+from sltdino.core.rng import generator
 from sltdino.core.settings import AugmentationSettings, PretrainSettings
 from sltdino.core.settings_base import known
 from sltdino.core.settings_files import load_settings
@@ -32,12 +34,20 @@ from sltdino.data import synthetic_starter
 from sltdino.data.crops import draw_crops, draw_uniforms
 from sltdino.data.kernels import apply_crops
 from sltdino.data.synthetic_starter import SUBJECTS, Drawings, draw_many
+from sltdino.exporting import to_slt
+from sltdino.exporting.backbone import TrainedBackbone, network_shape
+from sltdino.exporting.outputs import ExportReport
 from sltdino.models.vit import VisionTransformer
+from sltdino.models.whitening import whiten_patch_embedding
 
 SHARD = 1000
 """Drawings in a file."""
 HELD_OUT = 1000
 """Drawings of each subject that are only looked at."""
+FACES = 1 / 3
+"""Of the drawings."""
+MOST_BYTES = 8_000_000
+"""Of the file: it comes with every installation."""
 
 
 def draw_all(subject: str, folder: Path, *, count: int, seed: int, workers: int) -> Drawings:
@@ -187,3 +197,101 @@ def laptop() -> PretrainSettings:
     settings = settle(load_settings("hands", flags=flags).settings, num_images=1000).settings
     crops = settings.augmentation.model_copy(update={"num_global_crops": 1, "num_local_crops": 0})
     return settings.model_copy(update={"augmentation": crops})
+
+
+def write(network: VisionTransformer, settings: PretrainSettings, path: Path, facts: dict[str, Any]) -> ExportReport:
+    """Write the weights as SLT's container in float16, and prove that it computes what the rounded network does."""
+    with torch.no_grad():
+        for value in network.state_dict().values():
+            value.copy_(value.half())
+    crops = settings.augmentation
+    metadata = {
+        "stream": "hand and face",
+        "algorithm": "drawings",
+        "backbone": network_shape(network),
+        "trained_with": {
+            "mean": list(crops.mean), "std": list(crops.std), "layer_norm_eps": known(settings.vit.layer_norm_eps),
+        },
+        **facts,
+    }  # fmt: skip
+    backbone = TrainedBackbone(network.eval().requires_grad_(False), crops.mean, crops.std, metadata)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    report = to_slt.write(backbone, path, dtype=torch.float16)
+    if report.num_bytes > MOST_BYTES:
+        raise SystemExit(f"{path}: {report.num_bytes:,} bytes, and more than {MOST_BYTES:,} are too many for a package")
+    return report
+
+
+def main(
+    images: Annotated[int, typer.Option(min=100, help="Drawings to learn from.")] = 40_000,
+    minutes: Annotated[float, typer.Option(min=0, help="How long to train.")] = 30.0,
+    steps: Annotated[int, typer.Option(min=0, help="How long to train, instead of --minutes.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="Threads that train, and processes that draw.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of the drawings, their crops and the network.")] = 0,
+    batch_size: Annotated[int, typer.Option(min=2, help="Drawings in a step.")] = 96,
+    learning_rate: Annotated[float, typer.Option(min=0, help="At its highest.")] = 1e-3,
+    drawings: Annotated[Path, typer.Option(help="Where the drawings are kept.")] = Path("work_dirs/drawings"),
+    output: Annotated[Path, typer.Option(help="The file to write.")] = Path("sltdino/starter/starter.pt"),
+) -> None:
+    """Make the starter weights."""
+    torch.set_num_threads(threads)
+    settings = laptop()
+    faces = round(images * FACES)
+    found = {
+        subject: draw_all(subject, drawings, count=count + HELD_OUT, seed=seed, workers=threads)
+        for subject, count in (("hand", images - faces), ("face", faces))
+    }
+    print(f"{images:,} drawings to learn from, {HELD_OUT:,} of hands and of faces held out", flush=True)
+    held_out = {subject: Drawings(*(part[:HELD_OUT] for part in all)) for subject, all in found.items()}
+    learnt = {subject: Drawings(*(part[HELD_OUT:] for part in all)) for subject, all in found.items()}
+    teller = fresh(settings, learnt, seed=seed)
+    progress = Progress(steps, minutes, time.monotonic())
+    network, done, loss = train(
+        teller, learnt, settings.augmentation,
+        progress=progress, batch_size=batch_size, seed=seed, peak=learning_rate,
+    )  # fmt: skip
+    errors = told(teller, held_out, settings.augmentation)
+    facts = {
+        "command": shlex.join(["python", "tools/make_starter.py", *sys.argv[1:]]),
+        "seed": seed, "drawings": images, "steps": done, "loss": loss, "held_out": errors,
+        "sltdino": version("sltdino"), "git_revision": git_revision(), "date": json_files.now(),
+    }  # fmt: skip
+    report = write(network, settings, output, facts)
+    print(f"{output}: {report.num_bytes:,} bytes, sha256 {report.sha256}")
+
+
+def fresh(settings: PretrainSettings, drawings: dict[str, Drawings], *, seed: int) -> Teller:
+    """The network before training, its patch embedding whitened on drawings."""
+    torch.manual_seed(seed)
+    backbone = VisionTransformer(settings.vit, image_size=settings.augmentation.image_size)
+    scales, seen = {}, []
+    for subject, found in drawings.items():
+        rows = np.arange(min(512, len(found.images)))
+        view = views(found, rows, settings.augmentation, generator(seed, "scales", subject))
+        scales[subject] = (view.targets.mean(0), view.targets.std(0) + 1e-3)
+        seen.append(view.images)
+    whiten_patch_embedding(backbone.patch_embed, torch.cat(seen))
+    return Teller(backbone, scales)
+
+
+@torch.no_grad()
+def told(teller: Teller, drawings: dict[str, Drawings], augmentation: AugmentationSettings) -> dict[str, float]:
+    """The mean error on held-out drawings, from the CLS feature, and each target's on the way."""
+    teller.eval()
+    rows = np.arange(HELD_OUT)
+    batch = {
+        subject: views(found, rows, augmentation, generator(0, "held out", subject))
+        for subject, found in drawings.items()
+    }
+    errors = teller(batch)
+    for subject, error in errors.items():
+        places = [f"{part} {axis}" for part in SUBJECTS[subject].places for axis in ("x", "y")]
+        for name, value in zip((*SUBJECTS[subject].values, *places), error[0].tolist(), strict=True):
+            print(f"  {subject:<5} {name:<24} {value:.3f}")
+    means = {subject: round(error[0].mean().item(), 4) for subject, error in errors.items()}
+    print("held out:", ", ".join(f"{subject}s {value:.3f}" for subject, value in means.items()), flush=True)
+    return means
+
+
+if __name__ == "__main__":
+    typer.run(main)

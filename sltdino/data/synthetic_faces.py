@@ -125,9 +125,7 @@ class Face:
             if side * self.yaw < 0.2 and not self.long_hair:
                 x = side * 1.02 * _HALF_WIDTH * self.wide + 0.35 * shift
                 for size, brightness in ((1.0, 0.88), (0.55, 0.7)):
-                    self.blob(
-                        self._flat(x, -0.45 * np.sin(self.pitch)), 0.1 * size, 0.19 * size, self.tone(brightness)
-                    )
+                    self.blob(self._flat(x, -0.45 * np.sin(self.pitch)), 0.1 * size, 0.19 * size, self.tone(brightness))
 
     def _body(self, x: float, y: float) -> Point:
         """A point below the head, which hardly follows it."""

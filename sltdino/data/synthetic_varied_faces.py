@@ -5,7 +5,7 @@ from PIL import Image
 
 from sltdino.data.synthetic_expressions import Expression
 from sltdino.data.synthetic_faces import Face, lit
-from sltdino.data.synthetic_render import Floats, f32
+from sltdino.data.synthetic_render import f32
 from sltdino.data.synthetic_scene import Color, Frame, byte_color
 from sltdino.data.synthetic_surroundings import Drawn, any_background, any_camera, any_color, any_light, fall_off
 

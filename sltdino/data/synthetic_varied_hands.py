@@ -119,8 +119,10 @@ def reach(root: Floats, goal: Floats, bones: Floats, rng: np.random.Generator) -
     usual = np.array((0.62, 0.62, 0.48)) + rng.normal(0, 0.1, 3)
     first = _unit(usual + 0.7 * _unit(goal - root))
     joint = root + bones[0] * first
-    reach_vector = goal - joint
-    distance = float(np.clip(np.linalg.norm(reach_vector), abs(bones[1] - bones[2]) + 0.25, 0.995 * (bones[1] + bones[2])))
+    left = goal - joint
+    distance = float(
+        np.clip(np.linalg.norm(reach_vector), abs(bones[1] - bones[2]) + 0.25, 0.995 * (bones[1] + bones[2]))
+    )
     ahead = _unit(reach_vector)
     bulge = _unit(first - (first @ ahead) * ahead)  # the last joint bends on, the way the first did
     cosine = (bones[1] ** 2 + distance**2 - bones[2] ** 2) / (2 * bones[1] * distance)
@@ -192,5 +194,3 @@ def _is_seen(tip: Limb, canvas: Canvas) -> bool:
     if not (0 <= column < canvas.size and 0 <= row < canvas.size):
         return False
     return bool(canvas.depth[row, column] < tip.end[2] + 1.6 * tip.radius[1])
-
-

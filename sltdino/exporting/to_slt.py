@@ -22,14 +22,17 @@ SLT_EPS = 1e-5
 _RENAMES = {"attn.qkv.": "attn.in_proj_", "attn.proj.": "attn.out_proj.", "mlp.fc1.": "mlp.0.", "mlp.fc2.": "mlp.3."}
 
 
-def write(backbone: TrainedBackbone, path: Path) -> ExportReport:
+def write(backbone: TrainedBackbone, path: Path, *, dtype: torch.dtype = torch.float32) -> ExportReport:
     """Write `path` (`{"model": …, "metadata": …}`) and its metadata as JSON beside it, after proving the file.
+
+    Args:
+        dtype: of the weights in the file, which consumers read as float32; one that rounds them must be in them before.
 
     Raises:
         SettingsError: the backbone has registers, which SLT's network cannot hold.
         CheckpointError: what was written does not compute the same features.
     """
-    model = slt_state_dict(backbone)
+    model = {key: value.to(dtype) for key, value in slt_state_dict(backbone).items()}
     return write_file(
         backbone,
         path,
