@@ -2,7 +2,8 @@
 
     python tools/make_starter.py --images 40000 --minutes 30 --threads 2 --output sltdino/starter/starter.pt
 
-Nothing but drawings of our own is seen. They are kept for the next call, in a folder named after the code that drew them.
+Nothing but drawings of our own is seen. They are kept for the next call, in a
+folder named after the code that drew them.
 """
 
 import hashlib
@@ -111,7 +112,7 @@ class Teller(nn.Module):
         """Mean squared error of each subject's standardised targets, from CLS and from the patches, `[2, targets]`."""
         features = self.backbone.forward_features(torch.cat([view.images for view in batch.values()]))
         sizes = [len(view.images) for view in batch.values()]
-        cls, mean = features.cls_BD.split(sizes), features.patches_BND.mean(1).split(sizes)
+        cls, mean = torch.split(features.cls_BD, sizes), torch.split(features.patches_BND.mean(1), sizes)
         errors = {}
         for number, (subject, view) in enumerate(batch.items()):
             center, spread = self.scales[subject]
@@ -154,7 +155,7 @@ def train(
     optimizer = torch.optim.AdamW(
         [{"params": decayed, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}], lr=peak, fused=True
     )
-    weights = list(teller.parameters())
+    weights: list[Tensor] = list(teller.parameters())
     averages = [weight.detach().clone() for weight in weights]
     step, recent, batches = 0, 0.0, endless(drawings, augmentation, batch_size=batch_size, seed=seed)
     while (share := progress.share(step)) < 1:
@@ -163,7 +164,7 @@ def train(
         errors = teller(next(batches))
         loss = torch.stack([error.mean() for error in errors.values()]).mean()
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
         step += 1
@@ -242,8 +243,8 @@ def main(
         for subject, count in (("hand", images - faces), ("face", faces))
     }
     print(f"{images:,} drawings to learn from, {HELD_OUT:,} of hands and of faces held out", flush=True)
-    held_out = {subject: Drawings(*(part[:HELD_OUT] for part in all)) for subject, all in found.items()}
-    learnt = {subject: Drawings(*(part[HELD_OUT:] for part in all)) for subject, all in found.items()}
+    held_out = {subject: drawn.at(slice(HELD_OUT)) for subject, drawn in found.items()}
+    learnt = {subject: drawn.at(slice(HELD_OUT, None)) for subject, drawn in found.items()}
     teller = fresh(settings, learnt, seed=seed)
     progress = Progress(steps, minutes, time.monotonic())
     network, done, loss = train(

@@ -39,9 +39,13 @@ class Drawings(NamedTuple):
     places: Floats
     """`[N, places, 2]`."""
 
+    def at(self, where: slice) -> "Drawings":
+        """Some of them."""
+        return Drawings(self.images[where], self.values[where], self.places[where])
+
 
 def draw_many(subject: str, *, first: int, count: int, seed: int) -> Drawings:
     """Drawings `first` to `first + count` of a subject."""
     frames = (frame_of_its_own(seed, index) for index in range(first, first + count))
-    drawn = [SUBJECTS[subject].draw(frame, size=SIZE) for frame in frames]
-    return Drawings(*(np.stack(column) for column in zip(*drawn, strict=True)))
+    images, values, places = zip(*(SUBJECTS[subject].draw(frame, size=SIZE) for frame in frames), strict=True)
+    return Drawings(np.stack(images), np.stack(values), np.stack(places))

@@ -35,7 +35,7 @@ def draw_any_face(frame: Frame, *, size: int) -> Drawn:
     face.scale = _SIZE * rng.uniform(0.4, 0.62)
     face.center = _SIZE * (np.array((0.5, 0.5)) + rng.normal(0, 0.05, 2))
     if rng.random() < 0.25:
-        face.hair = tuple(int(255 * v) for v in any_color(rng))
+        face.hair = byte_color(any_color(rng))
     face.brow_weight = max(0.4, face.brow_weight * rng.uniform(0.6, 1.6))
     frown, folds = _wrinkles(face, rng)
     face.draw()

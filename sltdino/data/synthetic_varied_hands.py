@@ -119,11 +119,10 @@ def reach(root: Floats, goal: Floats, bones: Floats, rng: np.random.Generator) -
     usual = np.array((0.62, 0.62, 0.48)) + rng.normal(0, 0.1, 3)
     first = _unit(usual + 0.7 * _unit(goal - root))
     joint = root + bones[0] * first
-    left = goal - joint
-    distance = float(
-        np.clip(np.linalg.norm(reach_vector), abs(bones[1] - bones[2]) + 0.25, 0.995 * (bones[1] + bones[2]))
-    )
-    ahead = _unit(reach_vector)
+    rest = goal - joint
+    nearest, farthest = abs(bones[1] - bones[2]) + 0.25, 0.995 * (bones[1] + bones[2])
+    distance = float(np.clip(np.linalg.norm(rest), nearest, farthest))
+    ahead = _unit(rest)
     bulge = _unit(first - (first @ ahead) * ahead)  # the last joint bends on, the way the first did
     cosine = (bones[1] ** 2 + distance**2 - bones[2] ** 2) / (2 * bones[1] * distance)
     second = cosine * ahead + np.sqrt(max(0.0, 1 - cosine**2)) * bulge
