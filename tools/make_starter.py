@@ -38,7 +38,7 @@ from sltdino.data.synthetic_starter import SUBJECTS, Drawings, draw_many
 from sltdino.exporting import to_slt
 from sltdino.exporting.backbone import TrainedBackbone, network_shape
 from sltdino.exporting.outputs import ExportReport
-from sltdino.models.vit import VisionTransformer
+from sltdino.models.vit import VisionTransformer, patches
 from sltdino.models.whitening import whiten_patch_embedding
 
 SHARD = 1000
@@ -77,6 +77,8 @@ class Views(NamedTuple):
     """Crops of drawings as training sees them, and what is to be told of each."""
 
     images: Tensor
+    plain: Tensor
+    """The plain drawings in the same crops, at half the size, in -1..1."""
     targets: Tensor
 
 
@@ -93,33 +95,68 @@ def views(drawings: Drawings, rows: np.ndarray, augmentation: AugmentationSettin
     top_left, size = params.boxes[:, None, 1::-1], params.boxes[:, None, :1:-1]
     places = np.clip((drawings.places[rows] * side - top_left) / size, -0.2, 1.2)
     targets = np.concatenate((drawings.values[rows], places.reshape(len(rows), -1)), axis=1)
-    return Views(images, torch.from_numpy(targets.astype(np.float32)))
+    plain = _cut(torch.from_numpy(drawings.plain[rows]), torch.from_numpy(params.boxes), side, images.shape[-1] // 2)
+    return Views(images, plain, torch.from_numpy(targets.astype(np.float32)))
+
+
+def _cut(plain_BSS3: Tensor, boxes_B4: Tensor, side: int, size: int) -> Tensor:
+    """The boxes (top, left, height, width in pixels of `side`) of pictures, `[B, 3, size, size]`."""
+    top, left, height, width = (boxes_B4.float() / side).unbind(1)
+    zero = torch.zeros_like(top)
+    across = torch.stack((width, zero, 2 * left + width - 1), dim=1)
+    down = torch.stack((zero, height, 2 * top + height - 1), dim=1)
+    grid = F.affine_grid(torch.stack((across, down), dim=1), [len(top), 3, size, size], align_corners=False)
+    pictures = plain_BSS3.permute(0, 3, 1, 2).float() / 127.5 - 1
+    return F.grid_sample(pictures, grid, align_corners=False, padding_mode="border")
+
+
+class Told(NamedTuple):
+    """How far off is what a network tells of drawings: zero is perfect."""
+
+    cls: Tensor
+    """Of each of the standardised targets, from the CLS feature."""
+    mean: Tensor
+    """Of them all, from the patches' mean."""
+    plain: Tensor
+    """Of the plain picture."""
 
 
 class Teller(nn.Module):
-    """A backbone, and for each subject a linear layer from the CLS feature and one from the patches' mean."""
+    """A backbone, and for each subject a linear layer from the CLS feature and one from the patches' mean.
+
+    A third, from each patch, draws the plain picture of the patch.
+    """
 
     def __init__(self, backbone: VisionTransformer, scales: dict[str, tuple[Tensor, Tensor]]) -> None:
         super().__init__()
         self.backbone = backbone
+        self.patch_size = backbone.patch_embed.patch_size // 2
         self.heads = nn.ModuleDict()
         for subject, (mean, _) in scales.items():
             self.heads[f"{subject}_cls"] = nn.Linear(backbone.embed_dim, len(mean))
             self.heads[f"{subject}_mean"] = nn.Linear(backbone.embed_dim, len(mean))
+            self.heads[f"{subject}_plain"] = nn.Linear(backbone.embed_dim, 3 * self.patch_size**2)
         self.scales = scales
 
-    def forward(self, batch: dict[str, Views]) -> dict[str, Tensor]:
-        """Mean squared error of each subject's standardised targets, from CLS and from the patches, `[2, targets]`."""
+    def forward(self, batch: dict[str, Views]) -> dict[str, Told]:
+        """How far off is what it tells of each subject."""
         features = self.backbone.forward_features(torch.cat([view.images for view in batch.values()]))
         sizes = [len(view.images) for view in batch.values()]
-        cls, mean = torch.split(features.cls_BD, sizes), torch.split(features.patches_BND.mean(1), sizes)
-        errors = {}
-        for number, (subject, view) in enumerate(batch.items()):
+        split = zip(
+            batch.items(), torch.split(features.cls_BD, sizes), torch.split(features.patches_BND, sizes), strict=True
+        )
+        found = {}
+        for (subject, view), cls, tokens in split:
             center, spread = self.scales[subject]
             wanted = (view.targets - center) / spread
-            told = torch.stack([self.heads[f"{subject}_cls"](cls[number]), self.heads[f"{subject}_mean"](mean[number])])
-            errors[subject] = F.smooth_l1_loss(told, wanted.expand_as(told), reduction="none", beta=0.5).mean(1)
-        return errors
+            of_cls, of_mean = self.heads[f"{subject}_cls"](cls), self.heads[f"{subject}_mean"](tokens.mean(1))
+            drawn = self.heads[f"{subject}_plain"](tokens)
+            found[subject] = Told(
+                F.smooth_l1_loss(of_cls, wanted, reduction="none", beta=0.5).mean(0),
+                F.smooth_l1_loss(of_mean, wanted, beta=0.5),
+                F.mse_loss(drawn, patches(view.plain, self.patch_size)),
+            )
+        return found
 
 
 class Progress(NamedTuple):
@@ -161,8 +198,8 @@ def train(
     while (share := progress.share(step)) < 1:
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(share, peak=peak)
-        errors = teller(next(batches))
-        loss = torch.stack([error.mean() for error in errors.values()]).mean()
+        told = teller(next(batches)).values()
+        loss = torch.stack([error.cls.mean() + 0.5 * error.mean + error.plain for error in told]).mean()
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
@@ -251,7 +288,7 @@ def main(
         teller, learnt, settings.augmentation,
         progress=progress, batch_size=batch_size, seed=seed, peak=learning_rate,
     )  # fmt: skip
-    errors = told(teller, held_out, settings.augmentation)
+    errors = held_out_errors(teller, held_out, settings.augmentation)
     facts = {
         "command": shlex.join(["python", "tools/make_starter.py", *sys.argv[1:]]),
         "seed": seed, "drawings": images, "steps": done, "loss": loss, "held_out": errors,
@@ -276,7 +313,9 @@ def fresh(settings: PretrainSettings, drawings: dict[str, Drawings], *, seed: in
 
 
 @torch.no_grad()
-def told(teller: Teller, drawings: dict[str, Drawings], augmentation: AugmentationSettings) -> dict[str, float]:
+def held_out_errors(
+    teller: Teller, drawings: dict[str, Drawings], augmentation: AugmentationSettings
+) -> dict[str, float]:
     """The mean error on held-out drawings, from the CLS feature, and each target's on the way."""
     teller.eval()
     rows = np.arange(HELD_OUT)
@@ -287,10 +326,14 @@ def told(teller: Teller, drawings: dict[str, Drawings], augmentation: Augmentati
     errors = teller(batch)
     for subject, error in errors.items():
         places = [f"{part} {axis}" for part in SUBJECTS[subject].places for axis in ("x", "y")]
-        for name, value in zip((*SUBJECTS[subject].values, *places), error[0].tolist(), strict=True):
+        for name, value in zip((*SUBJECTS[subject].values, *places), error.cls.tolist(), strict=True):
             print(f"  {subject:<5} {name:<24} {value:.3f}")
-    means = {subject: round(error[0].mean().item(), 4) for subject, error in errors.items()}
-    print("held out:", ", ".join(f"{subject}s {value:.3f}" for subject, value in means.items()), flush=True)
+    means = {
+        f"{subject} {name}": round(value.mean().item(), 4)
+        for subject, error in errors.items()
+        for name, value in error._asdict().items()
+    }
+    print("held out:", ", ".join(f"{name} {value:.3f}" for name, value in means.items()), flush=True)
     return means
 
 

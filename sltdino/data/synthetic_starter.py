@@ -34,6 +34,8 @@ class Drawings(NamedTuple):
 
     images: NDArray[np.uint8]
     """`[N, SIZE, SIZE, 3]`."""
+    plain: NDArray[np.uint8]
+    """`[N, SIZE / 2, SIZE / 2, 3]`; see `Drawn`."""
     values: Floats
     """`[N, values]`."""
     places: Floats
@@ -41,11 +43,11 @@ class Drawings(NamedTuple):
 
     def at(self, where: slice) -> "Drawings":
         """Some of them."""
-        return Drawings(self.images[where], self.values[where], self.places[where])
+        return Drawings(self.images[where], self.plain[where], self.values[where], self.places[where])
 
 
 def draw_many(subject: str, *, first: int, count: int, seed: int) -> Drawings:
     """Drawings `first` to `first + count` of a subject."""
     frames = (frame_of_its_own(seed, index) for index in range(first, first + count))
-    images, values, places = zip(*(SUBJECTS[subject].draw(frame, size=SIZE) for frame in frames), strict=True)
-    return Drawings(np.stack(images), np.stack(values), np.stack(places))
+    images, plain, values, places = zip(*(SUBJECTS[subject].draw(frame, size=SIZE) for frame in frames), strict=True)
+    return Drawings(np.stack(images), np.stack(plain), np.stack(values), np.stack(places))

@@ -23,6 +23,8 @@ class Drawn(NamedTuple):
 
     image: NDArray[np.uint8]
     """RGB, `[size, size, 3]`."""
+    plain: NDArray[np.uint8]
+    """The same without wall, light and skin, at half the size: what is solid in the first channel, its form in two."""
     values: Floats
     """What is known about it wherever it stands in the picture, a number for each name of the stream."""
     places: Floats
@@ -119,11 +121,17 @@ def any_camera(scene: Floats, rng: np.random.Generator, *, size: int) -> NDArray
     if rng.random() < 0.5:
         picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.2, 1.0) ** 2 * 2.2 * scene.shape[0] / 144))
     pixels = np.asarray(picture.resize((size, size), Image.Resampling.BOX), dtype=np.float32) / 255
-    pixels = pixels ** np.float32(np.exp(rng.normal(0, 0.25)))
+    pixels = pixels ** np.float32(np.exp(rng.normal(0, 0.2)))
     pixels = pixels * f32(1 + rng.normal(0, 0.05, 3))
-    exposure, contrast = np.exp(rng.normal(0, 0.2)), np.exp(rng.normal(-0.05, 0.25))
+    exposure, contrast = np.exp(rng.normal(0, 0.15)), np.exp(rng.normal(-0.05, 0.2))
     pixels = (pixels * exposure - 0.5) * contrast + 0.5 + rng.normal(0, 0.04)
     if rng.random() < 0.25:
         pixels = np.repeat((pixels @ _GREY)[..., None], 3, axis=2)
-    noise = rng.standard_normal(pixels.shape, dtype=np.float32) * np.float32(rng.uniform(0, 1) ** 3 * 0.05)
+    noise = rng.standard_normal(pixels.shape, dtype=np.float32) * np.float32(rng.uniform(0, 1) ** 3 * 0.04)
     return (np.clip(pixels + noise, 0, 1) * 255).astype(np.uint8)
+
+
+def at_half_size(plain: Floats, *, size: int) -> NDArray[np.uint8]:
+    """`Drawn.plain` of values in 0..1, for an image of `size`."""
+    picture = Image.fromarray((np.clip(plain, 0, 1) * 255).astype(np.uint8))
+    return np.asarray(picture.resize((size // 2, size // 2), Image.Resampling.BOX))

@@ -7,7 +7,15 @@ from sltdino.data.synthetic_expressions import Expression
 from sltdino.data.synthetic_faces import Face, lit
 from sltdino.data.synthetic_render import f32
 from sltdino.data.synthetic_scene import Color, Frame, byte_color
-from sltdino.data.synthetic_surroundings import Drawn, any_background, any_camera, any_color, any_light, fall_off
+from sltdino.data.synthetic_surroundings import (
+    Drawn,
+    any_background,
+    any_camera,
+    any_color,
+    any_light,
+    at_half_size,
+    fall_off,
+)
 
 _PLACES = {"left eye": (-0.3, 0.08), "right eye": (0.3, 0.08), "nose": (0.0, -0.24), "mouth": (0.0, -0.56)}
 FACE_VALUES: tuple[str, ...] = (*Expression._fields, "frown", "folds")
@@ -48,7 +56,9 @@ def draw_any_face(frame: Frame, *, size: int) -> Drawn:
     scene = background * (1 - solid) + lit(drawn[..., :3], face, lamp) * solid
     image = any_camera(scene * fall_off(rng, half), frame.of_frame("camera"), size=size)
     places = np.array([face.at(*place) for place in _PLACES.values()]) / _SIZE
-    return Drawn(image, f32((*face.now, frown, folds)), f32(places))
+    features = 0.5 + 0.5 * (drawn[..., :3] - face.skin) * solid  # darker or lighter than the skin, and redder
+    plain = np.concatenate((solid, features[..., 1:2], 0.5 + features[..., :1] - features[..., 1:2]), axis=2)
+    return Drawn(image, at_half_size(plain, size=size), f32((*face.now, frown, folds)), f32(places))
 
 
 def _wrinkles(face: Face, rng: np.random.Generator) -> tuple[float, float]:
@@ -72,9 +82,9 @@ def _worn(face: Face, rng: np.random.Generator) -> None:
     """Glasses and beards, sometimes."""
     if rng.random() < 0.2:
         rim: Color = byte_color(any_color(rng) * 0.5)
+        squareness, dark = rng.uniform(0.6, 1), rng.random() < 0.15
         for side in (-1, 1):
             angles = np.linspace(0, 2 * np.pi, 21)
-            squareness = rng.uniform(0.6, 1)
             ring = [
                 face.at(
                     0.3 * side + 0.24 * np.sign(np.cos(a)) * abs(np.cos(a)) ** squareness,
@@ -83,7 +93,7 @@ def _worn(face: Face, rng: np.random.Generator) -> None:
                 )
                 for a in angles
             ]
-            if rng.random() < 0.1:
+            if dark:
                 face.polygon(ring, (20, 20, 22))
             face.line(ring, 0.025, rim)
         face.line([face.at(-0.06, 0.1, 0.1), face.at(0.06, 0.1, 0.1)], 0.025, rim)

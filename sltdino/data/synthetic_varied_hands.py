@@ -23,6 +23,7 @@ from sltdino.data.synthetic_surroundings import (
     any_camera,
     any_color,
     any_light,
+    at_half_size,
     cast_shadow,
     fall_off,
 )
@@ -84,9 +85,9 @@ def _shaken(bend: tuple[float, ...], rng: np.random.Generator) -> tuple[float, .
 
 def _view(rng: np.random.Generator) -> tuple[float, float, float]:
     """Degrees about the forearm, towards the viewer and in the picture."""
-    if rng.random() < 0.06:
+    if rng.random() < 0.04:
         return (float(rng.uniform(0, 360)), float(rng.uniform(-80, 80)), float(rng.uniform(-180, 180)))
-    facing = rng.choice((0.0, 180.0, 90.0, -90.0), p=(0.62, 0.22, 0.08, 0.08))
+    facing = rng.choice((0.0, 180.0, 90.0, -90.0), p=(0.68, 0.22, 0.05, 0.05))
     roll = rng.uniform(-90, 90) if rng.random() < 0.1 else rng.normal(0, 15)
     return (float(facing + rng.normal(0, 20)), float(rng.normal(0, 15)), float(roll))
 
@@ -149,7 +150,7 @@ def draw_any_hand(frame: Frame, *, size: int) -> Drawn:
     skin = hand_skin(f32(np.clip(skin_color(frame) * tint.normal(1, 0.06, 3), 0.03, 1)))
     upright = upright_limbs(pose.shape, pose.proportions, skin)
     hand = turned_hand(upright, pose, skin)
-    place = framing(hand.limbs, frame.of_frame("framing"), _SIZE, fill=(0.5, 0.95), off_centre=0.05)
+    place = framing(hand.limbs, frame.of_frame("framing"), _SIZE, fill=(0.6, 0.95), off_centre=0.05)
     canvas = Canvas(_SIZE)
     for limb in [*hand.limbs, *hand.arm, *_worn(hand, tint)]:
         canvas.draw(place(limb))
@@ -162,7 +163,9 @@ def draw_any_hand(frame: Frame, *, size: int) -> Drawn:
     tips = [place(hand.limbs[number]) for number in _LAST_BONES]
     seen = [float(_is_seen(tip, canvas)) for tip in tips]
     places = np.array([(tip.end[0], _SIZE - tip.end[1]) for tip in tips]) / _SIZE
-    return Drawn(image, f32((*_known(pose, upright, hand), *seen)), f32(places))
+    solid = np.isfinite(canvas.depth)[..., None]
+    plain = np.concatenate((solid, 0.5 + 0.5 * canvas.normals[..., :2] * solid), axis=2)
+    return Drawn(image, at_half_size(plain, size=size), f32((*_known(pose, upright, hand), *seen)), f32(places))
 
 
 def _worn(hand: Hand, rng: np.random.Generator) -> list[Limb]:
