@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sltdino.core.run_files import ARTIFACTS, DEFAULT_NAMES, PARAMS, STATUS
-from sltdino.core.settings_presets import PRESETS, STREAMS
+from sltdino.core.settings_presets import PRESETS, STARTER, STREAMS
 from sltdino.core.settings_schema import LEAVES, Leaf
 
 _DEPTH, _MOST_FOLDERS, _MOST_OFFERED = 3, 300, 50
@@ -84,7 +84,7 @@ def values_of(leaf: Leaf) -> Callable[[str], list[str]] | None:
     if leaf.key == "resume_from":
         return lambda incomplete: _starting(incomplete, ("auto", "must")) + runs(incomplete)
     if leaf.key == "init_from":
-        return lambda incomplete: _starting(incomplete, ("none",)) + runs_and_weights(incomplete)
+        return lambda incomplete: _starting(incomplete, ("none", STARTER)) + runs_and_weights(incomplete)
     if leaf.key == "stream":
         return streams
     return (lambda incomplete: _starting(incomplete, leaf.choices)) if leaf.choices else None

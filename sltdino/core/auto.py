@@ -36,7 +36,7 @@ class InitialNetwork(NamedTuple):
     """The network of the weights that a run starts from."""
 
     name: str
-    """Of the file, for the record."""
+    """Of the file, or `the starter`; for the record."""
     patch_size: int
     embed_dim: int
     depth: int
@@ -81,7 +81,7 @@ def settle(
     Raises:
         SettingsError: a given value does not fit a settled one, or not the weights.
     """
-    if initial is not None and (problems := list(_contradictions(settings, initial))):
+    if initial is not None and (problems := list(contradictions(settings, initial))):
         raise SettingsError(*problems)
     steps = plan(settings, num_images=num_images, world_size=world_size)
     rules = {**_by_images(settings, num_images), **_network(settings, initial), **_by_length(settings, steps)}
@@ -170,7 +170,7 @@ def _named_size(settings: PretrainSettings) -> dict[str, Any]:
     return {"backbone": name, "embed_dim": embed_dim, "depth": depth, "num_heads": num_heads}
 
 
-def _contradictions(settings: PretrainSettings, initial: InitialNetwork) -> Iterator[str]:
+def contradictions(settings: PretrainSettings, initial: InitialNetwork) -> Iterator[str]:
     """Given values that the weights cannot have, each with both values. Registers and epsilon may differ."""
     vit, weights = settings.vit, f"the weights in {initial.name}"
     if vit.backbone != "auto":

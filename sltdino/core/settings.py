@@ -244,8 +244,9 @@ class PretrainSettings(Section):
     algorithm: Annotated[Literal["dino", "ibot", "dinov2"], Knob(resume="identity")] = "dino"
     """Self-supervised objective."""
     init_from: Annotated[str | None, Knob(resume="identity")] = None
-    """Weights to start from: a file of DINO, iBOT, DINOv2, timm, Hugging Face or SLT, a run, or hf::REPO[:FILE]; the
-    backbone's size follows them. `none` starts at random."""
+    """Weights to start from: a file of DINO, iBOT, DINOv2, timm, Hugging Face or SLT, a run, hf::REPO[:FILE], or
+    `starter`: a small ViT that comes with sltdino and has seen drawn hands and faces only; the backbone's size follows
+    them. `none` starts at random."""
     init_resample_patch: Annotated[bool, Knob(resume="identity")] = False
     """Resample the patch kernels of --init-from where --patch-size is another."""
     epochs: Positive = 100

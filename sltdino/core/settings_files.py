@@ -23,6 +23,7 @@ from sltdino.core.settings_schema import (
     preset,
     printable,
 )
+from sltdino.core.starter import gives_way
 from sltdino.errors import SettingsError
 
 
@@ -70,6 +71,10 @@ def load_settings(
     given = {key: item for layer in layers for key, item in layer.items()}
 
     settings, found = _validate(given)
+    start = given.get("init_from")
+    if settings is not None and start is not None and (origin := gives_way(settings, start.origin)):
+        given["init_from"] = Given("none", origin, start.name)
+        settings, found = _validate(given)
     if not all(read):  # what an unreadable file would have said is unknown
         found = [problem for problem in found if problem.kind == "value"]
     problems += [_line(problem, given) for problem in found]

@@ -2,6 +2,9 @@
 
 from typing import Any
 
+STARTER = "starter"
+"""What `--init-from` calls the weights that come with the package."""
+
 STREAMS: dict[str, dict[str, Any]] = {
     "hands": {"stream": "hand", "augmentation": {"hflip_prob": 0.0}},
     "face": {"stream": "face", "augmentation": {"hflip_prob": 0.25, "hue": 0.05}},

@@ -12,12 +12,12 @@ from pydantic.fields import FieldInfo
 
 from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_base import ChangeClass, Knob, Section
-from sltdino.core.settings_presets import STREAMS
+from sltdino.core.settings_presets import STARTER, STREAMS
 
 _NAMES = {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH", bool: "BOOL"}
 
 
-WORDS_FOR_PATHS = {"resume_from": ("auto", "must"), "init_from": ("none",)}
+WORDS_FOR_PATHS = {"resume_from": ("auto", "must"), "init_from": ("none", STARTER)}
 """Options that take a path or one of a few words."""
 FILE_SOURCES = ("file", "local")
 """Sources of weights whose location is a path: `file::weights.pth`."""

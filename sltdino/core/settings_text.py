@@ -114,6 +114,9 @@ def _document(lines: Callable[[Leaf], Iterator[str]]) -> str:
 def _values(settings: PretrainSettings) -> dict[str, Any]:
     """Plain values by dotted key, paths absolute."""
     values = {key: _plain(value) for key, value in flatten(with_absolute_paths(settings).model_dump()).items()}
+    for key in flatten(PRESETS[settings.preset]):
+        if values[key] is None and "none" in WORDS_FOR_PATHS.get(key, ()):
+            values[key] = "none"  # left out, it would be the preset's again
     for key, value in values.items():
         for text in value if isinstance(value, list) else (value,):
             if isinstance(text, str) and not _is_utf8(text):

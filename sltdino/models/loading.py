@@ -11,7 +11,9 @@ import torch
 from torch import nn
 
 from sltdino.core import files
+from sltdino.core.settings_presets import STARTER
 from sltdino.core.settings_schema import names_source, printable
+from sltdino.core.starter import starter_file
 from sltdino.errors import CheckpointError, SettingsError
 from sltdino.models import library_backbones
 from sltdino.models.backbone_specs import BackboneSource, parse_mapping, parse_spec
@@ -111,7 +113,7 @@ def load_backbone(
 
 
 def import_named(text: str) -> ImportedBackbone:
-    """Read the weights that a path, `file::PATH[:MODEL]` or `hf::REPO[:FILE[:MODEL]]` names, as they are.
+    """Read the weights that a path, `starter`, `file::PATH[:MODEL]` or `hf::REPO[:FILE[:MODEL]]` names, as they are.
 
     torchhub and torchvision are refused: they build a network, of which no file would be on record.
 
@@ -119,6 +121,8 @@ def import_named(text: str) -> ImportedBackbone:
         SettingsError: it names another source, or its library is not installed.
         SltDinoError: otherwise as `import_backbone`.
     """
+    if text == STARTER:
+        return _import(starter_file(), "", strict=True)
     if not names_source(text):
         return _import(Path(text), "", strict=True)
     source = parse_spec(text)

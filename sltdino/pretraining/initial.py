@@ -1,12 +1,14 @@
 """The weights a run starts from: read once, at its start; a resumed run has its own."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sltdino.core import files
 from sltdino.core.auto import InitialNetwork
 from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_base import known
+from sltdino.core.settings_presets import STARTER
+from sltdino.core.starter import read_starter, why_at_random
 from sltdino.models.import_weights import ImportedBackbone
 from sltdino.models.loading import import_named
 from sltdino.pretraining.progress import Reporter
@@ -32,7 +34,7 @@ def read_initial(settings: PretrainSettings) -> Initial | None:
     imported = import_named(settings.init_from)
     vit, file = imported.network.vit, imported.source
     network = InitialNetwork(
-        name=file.name,
+        name="the starter" if settings.init_from == STARTER else file.name,
         patch_size=known(vit.patch_size),
         embed_dim=known(vit.embed_dim),
         depth=known(vit.depth),
@@ -66,18 +68,31 @@ def start_warning(settings: PretrainSettings) -> str:
     )
 
 
+def start_text(settings: PretrainSettings, origins: Mapping[str, str]) -> str:
+    """Where a new run's weights come from, or why not from its preset's; empty for a random start as it was asked for.
+
+    Raises:
+        MissingInputError: as `read_starter`.
+    """
+    if settings.init_from is not None:
+        return f"starts from {read_starter().text if settings.init_from == STARTER else settings.init_from}"
+    reason = why_at_random(origins)
+    return f"starts at random, not from the starter weights of preset {settings.preset}: {reason}" if reason else ""
+
+
 def start_name(settings: PretrainSettings) -> str:
     """What messages call the network that a run starts with."""
     return "untrained network" if settings.init_from is None else "initial weights"
 
 
-def say_adapted(settings: PretrainSettings, adapted: Sequence[str], reporter: Reporter) -> None:
-    """List what was adapted or left out of the weights, once, at the start of a run from some."""
-    if not adapted:
-        return
-    reporter.say(f"starts from {settings.init_from}:")
+def say_start(
+    settings: PretrainSettings, origins: Mapping[str, str], adapted: Sequence[str], reporter: Reporter
+) -> None:
+    """Say where the weights come from, and list what was adapted or left out, once, at the start of a run."""
+    if text := start_text(settings, origins):
+        reporter.say(f"{text}{':' if adapted else ''}")
     for line in adapted:
         reporter.say(f"  {line}")
     fresh_head = any(line.startswith("head: starts at random") for line in adapted)
-    if fresh_head and not settings.optimizer.freeze_backbone_epochs:
+    if fresh_head and settings.init_from != STARTER and not settings.optimizer.freeze_backbone_epochs:
         reporter.say("hint: --freeze-backbone-epochs 1 lets the heads settle before the trained weights move")

@@ -37,7 +37,7 @@ from sltdino.pretraining.estimates import (
     output_files,
 )
 from sltdino.pretraining.finish import export_paths, export_problems
-from sltdino.pretraining.initial import initial_network
+from sltdino.pretraining.initial import initial_network, start_text
 from sltdino.pretraining.loop import num_workers
 from sltdino.pretraining.measured import (
     Load,
@@ -158,6 +158,7 @@ class _Preview:
         elif overwrites(self.settings):
             self.start = self.start._replace(removes=tuple(own_files(out, self.settings.checkpointing)))
         with Collected(self.errors):
+            self.start = self.start._replace(weights=start_text(self.settings, self.origins))
             initial = initial_network(self.settings)
             settled = settle(self.settings, num_images=len(images), world_size=self.world.size, initial=initial)
             self.settings, self.origins = settled.settings, {**self.origins, **settled.origins}

@@ -27,6 +27,8 @@ class Start(NamedTuple):
     """Settings that differ from those the run was started with."""
     removes: tuple[Path, ...]
     """Files of an earlier run that would be removed."""
+    weights: str = ""
+    """Where they come from, or why not from where its preset has them; empty for a random start as it was asked for."""
 
 
 class Images(NamedTuple):

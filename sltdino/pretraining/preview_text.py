@@ -74,6 +74,8 @@ def _start(start: Start, out: Path) -> Iterator[str]:
         yield f"{out}: goes on from {start.checkpoint.name}, at step {start.step:,}"
     else:
         yield f"a new run in {out}"
+    if start.weights:
+        yield start.weights
     if start.removes:
         yield f"removes an earlier run's files there: {', '.join(path.name for path in start.removes)}"
     for change in start.changes:

@@ -20,7 +20,7 @@ from sltdino.core.trackers import refuse_missing
 from sltdino.errors import CollapsedError, SltDinoError, StoppedError
 from sltdino.pretraining.advice import others_text
 from sltdino.pretraining.finish import check_exports, write_exports
-from sltdino.pretraining.initial import read_initial, say_adapted, start_warning
+from sltdino.pretraining.initial import read_initial, say_start, start_warning
 from sltdino.pretraining.loop import Loop
 from sltdino.pretraining.outcome import RunSummary, next_commands, outcome, summary_of
 from sltdino.pretraining.params import run_params
@@ -246,4 +246,5 @@ def _announce(session: Session, run: RunDir, reporter: Reporter, origins: Mappin
     for key, origin in origins.items():
         if origin.startswith("auto: "):
             reporter.detail(f"{key} = {values[key]} ({origin})")
-    say_adapted(settings, session.adapted, reporter)
+    if not session.trainer.steps_done:
+        say_start(settings, origins, session.adapted, reporter)

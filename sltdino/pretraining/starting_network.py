@@ -9,6 +9,8 @@ import torch
 from sltdino.core import files
 from sltdino.core.rng import fold_in
 from sltdino.core.settings import PretrainSettings
+from sltdino.core.settings_presets import STARTER
+from sltdino.core.starter import starter_file
 from sltdino.data.image_folder import scan_listed
 from sltdino.errors import SettingsError, SltDinoError
 from sltdino.models.import_weights import ImportedBackbone, import_backbone
@@ -39,7 +41,7 @@ def starting_network(
     model = build_model(settings)
     try:
         if settings.init_from is not None:
-            imported = _same_weights(initial_weights)
+            imported = _same_weights(initial_weights, starter=settings.init_from == STARTER)
             start_from(model, imported, mean=settings.augmentation.mean, std=settings.augmentation.std)
             return StartingNetwork(model.teacher.backbone, f"the weights the run started from, {imported.source.name}")
         if settings.vit.patch_init != "whitened":
@@ -63,11 +65,11 @@ def random_network(network: VisionTransformer) -> StartingNetwork:
     return StartingNetwork(other, "random weights in the same architecture")
 
 
-def _same_weights(record: Mapping[str, Any] | None) -> ImportedBackbone:
-    """The weights on record, read from the file they came from: nothing is fetched for a comparison."""
+def _same_weights(record: Mapping[str, Any] | None, *, starter: bool) -> ImportedBackbone:
+    """The weights on record, read from the file they came from, or from this installation's: nothing is fetched."""
     if record is None or not {"path", "sha256"} <= record.keys():
         raise SettingsError("no params.json beside the checkpoint says which file its initial weights came from")
-    path = Path(str(record["path"]))
+    path = starter_file() if starter else Path(str(record["path"]))
     if not path.is_file():
         raise SettingsError(f"{path} is not there")
     if files.sha256(path) != record["sha256"]:

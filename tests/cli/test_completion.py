@@ -47,7 +47,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["pretrain", "hands", "--set", "alg"], ["algorithm=dino", "algorithm=ibot", "algorithm=dinov2"]),
         (["pretrain", "hands", "--set", "dataset.batch"], ["dataset.batch_size=32"]),
         (["pretrain", "hands", "--resume", ""], ["auto", "must", "runs/a", "runs/deep/b"]),
-        (["pretrain", "hands", "--init-from", ""], ["none", "runs/a", "runs/deep/b"]),
+        (["pretrain", "hands", "--init-from", ""], ["none", "starter", "runs/a", "runs/deep/b"]),
         (["inspect", ""], ["runs/a", "runs/deep/b"]),
         (["embed", "runs/d"], ["runs/deep/b"]),
         (["inspect", "runs/d"], ["runs/deep/b"]),

@@ -1,0 +1,81 @@
+"""The starter weights that come with the package: where they lie, and what they say about themselves."""
+
+from collections.abc import Mapping
+from importlib.resources import files as package_files
+from pathlib import Path
+from typing import NamedTuple
+
+from sltdino.core import json_files
+from sltdino.core.auto import InitialNetwork, contradictions
+from sltdino.core.settings import PretrainSettings
+from sltdino.core.settings_presets import STARTER
+from sltdino.errors import MissingInputError, SltDinoError
+
+_AT_RANDOM = ", at random: "
+"""In the origin of a preset's `init_from` that gave way, before the reason."""
+
+
+class Starter(NamedTuple):
+    """What the JSON beside the weights says."""
+
+    text: str
+    """What messages call them."""
+    network: InitialNetwork
+
+
+def starter_file() -> Path:
+    """The file of the weights.
+
+    Raises:
+        MissingInputError: the installation lacks it.
+    """
+    path = Path(str(package_files("sltdino"))) / "starter" / "starter.pt"
+    if not path.is_file():
+        raise MissingInputError(f"{path}: the starter weights are not there; {_WAY_OUT}")
+    return path
+
+
+_WAY_OUT = "install sltdino again, or pass --init-from none to start at random"
+
+
+def read_starter() -> Starter:
+    """What is known about the weights without reading them.
+
+    Raises:
+        MissingInputError: the installation lacks them, or what they are cannot be read.
+    """
+    path = starter_file().with_suffix(".json")
+    try:
+        said = json_files.read(path)
+        network = InitialNetwork(
+            name="the starter",
+            **{key: said["backbone"][key] for key in ("patch_size", "embed_dim", "depth", "num_heads", "mlp_ratio")},
+            registers=0,
+            layer_scale=0.0,
+            layer_norm_eps=said["trained_with"]["layer_norm_eps"],
+        )
+        text = f"the starter weights of sltdino {said['sltdino']} (drawn hands and faces)"
+    except (SltDinoError, KeyError, TypeError) as error:
+        reason = f"{type(error).__name__} {error}".rstrip()
+        raise MissingInputError(f"{path}: does not say what the starter weights are ({reason}); {_WAY_OUT}") from error
+    return Starter(text, network)
+
+
+def gives_way(settings: PretrainSettings, origin: str) -> str:
+    """The origin of a random start where a preset asks for the starter and other settings do not fit it; else nothing.
+
+    Args:
+        origin: of `init_from`. What a person asked for does not give way.
+
+    Raises:
+        MissingInputError: as `read_starter`.
+    """
+    if settings.init_from != STARTER or not origin.startswith("preset "):
+        return ""
+    problems = list(contradictions(settings, read_starter().network))
+    return f"{origin}{_AT_RANDOM}{problems[0].partition(';')[0]}" if problems else ""
+
+
+def why_at_random(origins: Mapping[str, str]) -> str:
+    """Why a run does not start from its preset's starter; empty where it does, or has none."""
+    return origins.get("init_from", "").partition(_AT_RANDOM)[2]
