@@ -115,8 +115,8 @@ def cast_shadow(background: Floats, solid: Floats, light: Light, rng: np.random.
     return f32(background * (1 - rng.uniform(0.1, 0.7) * shadow[..., None] / 255))
 
 
-def any_camera(scene: Floats, rng: np.random.Generator, *, size: int) -> NDArray[np.uint8]:
-    """What a good, bad, dim or grey camera makes of a scene: uint8 `[size, size, 3]`."""
+def any_camera(scene: Floats, rng: np.random.Generator, *, size: int, grey: float) -> NDArray[np.uint8]:
+    """What a good, bad or dim camera makes of a scene: uint8 `[size, size, 3]`, grey with that probability."""
     picture = Image.fromarray((np.clip(scene, 0, 1) * 255).astype(np.uint8))
     if rng.random() < 0.5:
         picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.2, 1.0) ** 2 * 2.2 * scene.shape[0] / 144))
@@ -125,7 +125,7 @@ def any_camera(scene: Floats, rng: np.random.Generator, *, size: int) -> NDArray
     pixels = pixels * f32(1 + rng.normal(0, 0.05, 3))
     exposure, contrast = np.exp(rng.normal(0, 0.15)), np.exp(rng.normal(-0.05, 0.2))
     pixels = (pixels * exposure - 0.5) * contrast + 0.5 + rng.normal(0, 0.04)
-    if rng.random() < 0.25:
+    if rng.random() < grey:
         pixels = np.repeat((pixels @ _GREY)[..., None], 3, axis=2)
     noise = rng.standard_normal(pixels.shape, dtype=np.float32) * np.float32(rng.uniform(0, 1) ** 3 * 0.04)
     return (np.clip(pixels + noise, 0, 1) * 255).astype(np.uint8)

@@ -17,12 +17,18 @@ from sltdino.data.synthetic_surroundings import (
     fall_off,
 )
 
-_PLACES = {"left eye": (-0.3, 0.08), "right eye": (0.3, 0.08), "nose": (0.0, -0.24), "mouth": (0.0, -0.56)}
+_PLACES = {
+    "left eye": (-0.3, 0.08, 0.0),
+    "right eye": (0.3, 0.08, 0.0),
+    "nose": (0.0, -0.24, 0.16),
+    "mouth": (0.0, -0.56, 0.03),
+}
+"""In face space, as `Face.at` takes them."""
 FACE_VALUES: tuple[str, ...] = (*Expression._fields, "frown", "folds")
 """What is known about a drawn face; left and right are the picture's."""
 FACE_PLACES = tuple(_PLACES)
 """Whose places in the picture are known."""
-_SIZE = 256
+_SIZE = 192
 
 
 def any_expression(rng: np.random.Generator) -> Expression:
@@ -40,7 +46,7 @@ def draw_any_face(frame: Frame, *, size: int) -> Drawn:
     picture = Image.new("RGBA", (_SIZE, _SIZE))
     face = Face(picture, any_expression(rng), frame)
     face.skin = f32(np.clip(face.skin * rng.normal(1, 0.06, 3), 0.03, 1))
-    face.scale = _SIZE * rng.uniform(0.4, 0.62)
+    face.scale = _SIZE * rng.uniform(0.42, 0.7)
     face.center = _SIZE * (np.array((0.5, 0.5)) + rng.normal(0, 0.05, 2))
     if rng.random() < 0.25:
         face.hair = byte_color(any_color(rng))
@@ -54,7 +60,7 @@ def draw_any_face(frame: Frame, *, size: int) -> Drawn:
     solid = drawn[..., 3:]
     background = any_background(rng, half)
     scene = background * (1 - solid) + lit(drawn[..., :3], face, lamp) * solid
-    image = any_camera(scene * fall_off(rng, half), frame.of_frame("camera"), size=size)
+    image = any_camera(scene * fall_off(rng, half), frame.of_frame("camera"), size=size, grey=0.5)
     places = np.array([face.at(*place) for place in _PLACES.values()]) / _SIZE
     features = 0.5 + 0.5 * (drawn[..., :3] - face.skin) * solid  # darker or lighter than the skin, and redder
     plain = np.concatenate((solid, features[..., 1:2], 0.5 + features[..., :1] - features[..., 1:2]), axis=2)

@@ -159,7 +159,7 @@ def draw_any_hand(frame: Frame, *, size: int) -> Drawn:
     if rng.random() < 0.6:
         background = cast_shadow(background, np.isfinite(canvas.depth).astype(np.float32), light, rng)
     scene = canvas.compose(background, light) * fall_off(rng, _SIZE)
-    image = any_camera(scene, frame.of_frame("camera"), size=size)
+    image = any_camera(scene, frame.of_frame("camera"), size=size, grey=0.25)
     tips = [place(hand.limbs[number]) for number in _LAST_BONES]
     seen = [float(_is_seen(tip, canvas)) for tip in tips]
     places = np.array([(tip.end[0], _SIZE - tip.end[1]) for tip in tips]) / _SIZE
