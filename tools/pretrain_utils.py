@@ -199,7 +199,7 @@ def build_vit_backbone(config: BackboneConfig) -> ViTBackbone:
         )
     values = _numbers(config)
     shape = {name: values[name] for name in ("patch_size", "embed_dim", "depth", "num_heads", "mlp_ratio")}
-    rest = {"registers": 0, "layer_scale": 0.0, "layer_norm_eps": 1e-5, "patch_init": "random"}
+    rest = {"registers": 0, "layer_scale": 0.0, "layer_norm_eps": 1e-5}
     vit = {"weight_init": "trunc_normal", **rest, **shape}
     settings = load_settings(flags={"train_dir": ".", "image_size": config.image_size, "vit": vit}).settings
     return ViTBackbone(settings.vit, image_size=config.image_size)

@@ -67,7 +67,7 @@ def usual_learning_rate(*, num_images: int, images_per_step: int, preset: str = 
     if preset in PAPERS:
         return PAPERS[preset].learning_rate(images_per_step)
     few = num_images < FEW_IMAGES
-    return min(2e-3, 1e-3 * math.sqrt(images_per_step / 32) if few else 5e-4 * images_per_step / 256)
+    return min(2e-3, 5e-4 * math.sqrt(images_per_step / 32) if few else 5e-4 * images_per_step / 256)
 
 
 def settle(
@@ -86,6 +86,7 @@ def settle(
     steps = plan(settings, num_images=num_images, world_size=world_size)
     rules = {**_by_images(settings, num_images), **_network(settings, initial), **_by_length(settings, steps)}
     rate = usual_learning_rate(num_images=num_images, images_per_step=steps.images_per_step)
+    rules["vit", "weight_init"] = _weight_init(settings, initial, num_images)
     rules["optimizer", "learning_rate"] = (rate, f"{steps.images_per_step} images per step")
     rules |= paper_rules(settings.preset, epochs=settings.epochs, images_per_step=steps.images_per_step)
 
@@ -114,14 +115,11 @@ def _by_images(settings: PretrainSettings, num_images: int) -> Rules:
     temp = _teacher_temp(num_images, standardize=standardize) if loss.teacher_temp == "auto" else loss.teacher_temp
     values = {
         ("augmentation", "num_local_crops"): 0 if few else 4,
-        ("vit", "patch_init"): "whitened" if few else "random",
-        ("vit", "weight_init"): "xavier" if few else "trunc_normal",
         ("head", "out_dim"): _num_prototypes(num_images),
         ("loss", "standardize_teacher"): few,
         ("loss", "use_sinkhorn"): few or settings.algorithm == "dinov2",
         ("loss", "teacher_temp"): temp,
         ("loss", "teacher_temp_start"): temp if standardize else min(0.04, temp),
-        ("loss", "koleo_weight"): 0.02 if few else 0.1,
     }
     return {key: (value, f"{num_images:,} images") for key, value in values.items()}
 
@@ -145,7 +143,7 @@ def _network(settings: PretrainSettings, initial: InitialNetwork | None) -> Rule
     if initial is not None:
         vit = initial._asdict()
         named = [name for name, size in _NAMED_SIZES.items() if size == tuple(vit[key] for key in _SIZE)]
-        vit |= {"patch_init": "random"} | ({"backbone": named[0]} if named else {})
+        vit |= {"backbone": named[0]} if named else {}
         source = vit.pop("name")
     else:
         vit = _RANDOM_START | _named_size(settings)
@@ -158,6 +156,17 @@ def _network(settings: PretrainSettings, initial: InitialNetwork | None) -> Rule
         ("head", "hidden_dim"): (min(2048, 4 * embed_dim), f"width {embed_dim}"),
         ("augmentation", "local_crop_size"): (local_crop_size, "3/7 of the image size"),
     }
+
+
+def _weight_init(settings: PretrainSettings, initial: InitialNetwork | None, num_images: int) -> tuple[str, str]:
+    """What layout starts with is lost where LayerScale silences the branches."""
+    if initial is not None:
+        return "trunc_normal", initial.name
+    if num_images >= FEW_IMAGES:
+        return "trunc_normal", f"{num_images:,} images"
+    if settings.vit.layer_scale not in ("auto", 0.0):
+        return "xavier", f"{num_images:,} images, LayerScale"
+    return "layout", f"{num_images:,} images"
 
 
 def _named_size(settings: PretrainSettings) -> dict[str, Any]:
@@ -191,8 +200,8 @@ def _contradictions(settings: PretrainSettings, initial: InitialNetwork) -> Iter
     if vit.layer_scale != "auto" and bool(vit.layer_scale) != bool(initial.layer_scale):
         found = "one" if initial.layer_scale else "none"
         yield f"--vit-layer-scale: {vit.layer_scale}, and {weights} have {found}; {_way_out('--vit-layer-scale')}"
-    if vit.patch_init == "whitened":
-        yield f"--vit-patch-init: whitened would replace the patch embedding of {weights}; leave it out"
+    if vit.weight_init == "layout":
+        yield f"--vit-weight-init: layout would replace {weights}; leave it out"
 
 
 def _way_out(flag: str) -> str:

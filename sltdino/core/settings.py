@@ -114,9 +114,8 @@ class LossSettings(Section):
     """Sharpness of Sinkhorn-Knopp; auto: the teacher temperature's schedule."""
     sinkhorn_iters: Positive = 3
     """Sinkhorn-Knopp iterations."""
-    koleo_weight: Annotated[float, Field(ge=0)] | Auto = "auto"
-    """Weight of the KoLeo term, which spreads features; auto: 0.02 under 20,000 images, where more of it spreads them
-    along the light before anything is learned, else 0.1."""
+    koleo_weight: Annotated[float, Field(ge=0)] = 0.1
+    """Weight of the KoLeo term, which spreads features."""
     koleo_epsilon: Annotated[float, Field(gt=0)] = 1e-4
     """Added to nearest-neighbour distances, so that duplicates stay finite."""
     patch_loss_weight: Annotated[float, Field(ge=0)] = 1.0
@@ -135,7 +134,7 @@ class OptimizerSettings(Section):
     title = "Optimisation"
 
     learning_rate: Annotated[float, Field(gt=0)] | Auto = "auto"
-    """Peak learning rate; auto: 1e-3 · sqrt(images per step / 32) under 20,000 images, else
+    """Peak learning rate; auto: 5e-4 · sqrt(images per step / 32) under 20,000 images, else
     DINO's 5e-4 · images per step / 256; at most 2e-3. A paper's preset has its own rule."""
     min_learning_rate: Annotated[float, Field(ge=0)] = 1e-6
     """Learning rate at the end of the cosine."""

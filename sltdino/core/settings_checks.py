@@ -39,6 +39,8 @@ def _network(settings: "PretrainSettings") -> Iterator[Problem]:
     vit, batch_size = settings.vit, settings.dataset.batch_size
     if vit.embed_dim != "auto" and vit.num_heads != "auto" and vit.embed_dim % vit.num_heads:
         yield "vit.num_heads", f"{vit.num_heads} heads do not divide the width {vit.embed_dim}"
+    if vit.weight_init == "layout" and vit.layer_scale not in ("auto", 0.0):
+        yield "vit.weight_init", "layout has no use under LayerScale, which silences the branches; use xavier"
     if settings.head.batch_norm and batch_size < 2:
         yield "dataset.batch_size", "batch norm in the heads needs at least 2 images; or use --no-head-batch-norm"
 

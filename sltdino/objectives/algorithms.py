@@ -95,4 +95,4 @@ def _patch(loss: LossSettings, num_prototypes: int) -> tuple[float, LossTerm]:
 
 
 def _koleo(loss: LossSettings) -> tuple[float, LossTerm]:
-    return known(loss.koleo_weight), KoLeo(epsilon=loss.koleo_epsilon)
+    return loss.koleo_weight, KoLeo(epsilon=loss.koleo_epsilon)

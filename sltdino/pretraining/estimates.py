@@ -20,8 +20,8 @@ from sltdino.pretraining.loop import num_workers
 from sltdino.pretraining.measured import Speed
 from sltdino.pretraining.probes import Probes
 from sltdino.pretraining.session import (
+    CALIBRATION_IMAGES,
     COPIES,
-    WHITENING_IMAGES,
     build_model,
     checkpoint_bytes,
     masked_share,
@@ -57,7 +57,7 @@ class Memory(NamedTuple):
     activations: int
     """What the forward passes of one batch keep, and the gradients where the backward pass starts."""
     start: int
-    """Images and their patches while the patch embedding is whitened, before there are gradients; else 0."""
+    """Images that a layout start is calibrated on, before there are gradients; else 0."""
     evaluation: int
     """Images and features of the probes."""
     batches: int
@@ -129,7 +129,7 @@ def estimate_memory(
         optimizer=2 * parameters,
         activations=round(batch_size * activations)
         + (parameters // 2 if half else 0),  # autocast's copies of the weights
-        start=_whitening_bytes(settings, shape, num_images),
+        start=_calibration_bytes(settings, shape, num_images),
         evaluation=round(_EVALUATION_BATCH * forward_bytes(shape, shape.global_size)),
         batches=_batches_bytes(settings, shape, batch_size),
         cache=round(num_images * image_bytes) if settings.dataset.cache == "ram" else 0,
@@ -196,12 +196,11 @@ def evaluation_seconds(settings: PretrainSettings, size: Size, probes: Probes, s
     return times * (passes + probes.num_images * max(1, num_workers(settings)) / speed.loader)
 
 
-def _whitening_bytes(settings: PretrainSettings, shape: Shape, num_images: int) -> int:
-    """The sample's images, their stack, and the patches: as they are, in double precision, and centered twice."""
-    if settings.vit.patch_init != "whitened":
+def _calibration_bytes(settings: PretrainSettings, shape: Shape, num_images: int) -> int:
+    """The sample's images and their stack."""
+    if settings.vit.weight_init != "layout":
         return 0
-    patches = shape.patches(shape.global_size) * shape.patch_pixels
-    return min(WHITENING_IMAGES, num_images) * (2 * 4 * 3 * shape.global_size**2 + (4 + 3 * 8) * patches)
+    return min(CALIBRATION_IMAGES, num_images) * 2 * 4 * 3 * shape.global_size**2
 
 
 def _batches_bytes(settings: PretrainSettings, shape: Shape, batch_size: int) -> int:

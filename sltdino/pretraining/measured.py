@@ -136,7 +136,7 @@ def trial(settings: PretrainSettings, batch_size: int, passes: int = 1) -> Pretr
     changes = {
         "dataset": {"batch_size": batch_size, "cache": "none"},
         "optimizer": {"accumulate_steps": passes},
-        "vit": {"patch_init": "random"},
+        "vit": {"weight_init": "trunc_normal"},
     }
     return settings.model_copy(
         update={section: getattr(settings, section).model_copy(update=values) for section, values in changes.items()}

@@ -18,8 +18,8 @@ from sltdino.errors import DataError
 from sltdino.evaluation.features import Pixels
 from sltdino.models.import_weights import ImportedBackbone
 from sltdino.models.initial_weights import start_from
+from sltdino.models.layout import calibrate
 from sltdino.models.student_teacher import StudentTeacher, build_student_teacher
-from sltdino.models.whitening import whiten_patch_embedding
 from sltdino.objectives.algorithms import build_objective, masks_patches
 from sltdino.pretraining.probes import Probes, build_probes
 from sltdino.training.batches import build_batches
@@ -27,7 +27,7 @@ from sltdino.training.optimizer import build_optimizer
 from sltdino.training.schedules import build_schedules
 from sltdino.training.trainer import Trainer
 
-WHITENING_IMAGES = 512
+CALIBRATION_IMAGES = 512
 COPIES = 4
 """Checkpoints on the disk at once, at most: the last, the previous, the best and the one being written."""
 
@@ -94,13 +94,13 @@ def start_weights(
     """Give the fresh networks the weights they start from; what was adapted or left out of them, a line each.
 
     Raises:
-        DataError: the patch embedding is to be whitened and hardly an image can be read.
+        DataError: the start is to be calibrated and hardly an image can be read.
     """
     crops = settings.augmentation
     if initial is not None:
         return [*initial.notes, *start_from(model, initial, mean=crops.mean, std=crops.std)]
-    if settings.vit.patch_init == "whitened":
-        _whiten(model, images, settings)
+    if settings.vit.weight_init == "layout":
+        _calibrate(model, images, settings)
     return []
 
 
@@ -146,19 +146,19 @@ def _num_patch_prototypes(settings: PretrainSettings) -> int:
     return known(settings.head.out_dim) if own == "shared" else own
 
 
-def _whiten(model: StudentTeacher, images: ImageFolder, settings: PretrainSettings) -> None:
-    """Start both patch embeddings from a fixed sample of the training images. A resumed run loads over it."""
+def _calibrate(model: StudentTeacher, images: ImageFolder, settings: PretrainSettings) -> None:
+    """Fit both networks' layout start to a fixed sample of the training images. A resumed run loads over it."""
     crops = settings.augmentation
     pixels = Pixels(crops.image_size, crops.mean, crops.std)
-    order = generator(settings.seed, "whitening").permutation(len(images)).tolist()
+    order = generator(settings.seed, "calibration").permutation(len(images)).tolist()
     sample: list[Tensor] = []
-    for index in order[: 2 * WHITENING_IMAGES]:
+    for index in order[: 2 * CALIBRATION_IMAGES]:
         with suppress(UnreadableImage):  # counted when training meets it
             sample.append(pixels.load(images.path(index)))
-        if len(sample) == WHITENING_IMAGES:
+        if len(sample) == CALIBRATION_IMAGES:
             break
     if not sample:
-        raise DataError(f"none of {len(order[: 2 * WHITENING_IMAGES])} images tried can be read; look at the files")
+        raise DataError(f"none of {len(order[: 2 * CALIBRATION_IMAGES])} images tried can be read; look at the files")
     images_of_sample = torch.stack(sample)
     for network in (model.student, model.teacher):
-        whiten_patch_embedding(network.backbone.patch_embed, images_of_sample)
+        calibrate(network.backbone, images_of_sample)

@@ -108,7 +108,7 @@ WEIGHTS = InitialNetwork(
 def test_without_weights_the_network_is_the_small_one_of_patch_16() -> None:
     vit = settle(settings(), num_images=1000).settings.vit
     assert (vit.backbone, vit.patch_size, vit.mlp_ratio, vit.registers) == ("vit-small", 16, 4.0, 0)
-    assert (vit.layer_scale, vit.layer_norm_eps, vit.patch_init) == (0.0, 1e-5, "whitened")
+    assert (vit.layer_scale, vit.layer_norm_eps, vit.weight_init) == (0.0, 1e-5, "layout")
 
 
 def test_auto_values_of_the_network_follow_the_weights_it_starts_from() -> None:
@@ -117,7 +117,7 @@ def test_auto_values_of_the_network_follow_the_weights_it_starts_from() -> None:
     assert {key: vit[key] for key in WEIGHTS._asdict() if key != "name"} == {
         key: value for key, value in WEIGHTS._asdict().items() if key != "name"
     }
-    assert (vit["backbone"], vit["patch_init"]) == ("vit-small", "random")
+    assert (vit["backbone"], vit["weight_init"]) == ("vit-small", "trunc_normal")
     assert settled.origins["vit.registers"] == "auto: dinov2_vits14_reg.pth"
     assert settled.settings.augmentation.local_crop_size == 98
 
@@ -140,8 +140,8 @@ def test_weights_of_no_named_size_name_none() -> None:
          "preset pass --vit-layer-scale auto"),
         ({"backbone": "vit-tiny"}, "--backbone: vit-tiny has embed_dim 192, num_heads 3, and the weights in "
          "dinov2_vits14_reg.pth have embed_dim 384, num_heads 6; leave it out, or over a preset pass --backbone auto"),
-        ({"patch_init": "whitened"}, "--vit-patch-init: whitened would replace the patch embedding of the weights in "
-         "dinov2_vits14_reg.pth; leave it out"),
+        ({"weight_init": "layout"}, "--vit-weight-init: layout would replace the weights in dinov2_vits14_reg.pth; "
+         "leave it out"),
         ({"patch_size": 16}, "--patch-size: 16, and the weights in dinov2_vits14_reg.pth have 14; leave it out, or "
          "over a preset pass --patch-size auto, or add --init-resample-patch, which resamples their patch kernels"),
     ],

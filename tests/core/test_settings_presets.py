@@ -82,7 +82,6 @@ ROWS: dict[str, tuple[Any, Any, Any, Any]] = {
     "vit.mlp_ratio":                  (4.0,          4.0,          4.0,          4.0),
     "vit.registers":                  (0,            0,            0,            4),
     "vit.layer_scale":                (0.0,          0.0,          1e-5,         1e-5),
-    "vit.patch_init":                 ("random",     "random",     "random",     "random"),
     "vit.weight_init":                ("trunc_normal", "trunc_normal", "trunc_normal", "trunc_normal"),
     "vit.positions":                  ("random",     "random",     "random",     "random"),
     "loss.standardize_teacher":       (False,        False,        False,        False),

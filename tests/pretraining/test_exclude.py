@@ -92,7 +92,7 @@ def test_the_network_to_compare_with_has_the_very_weights_that_the_first_step_sa
     checkpoint = load_checkpoint(train("run", exclude=str(listed), epochs=1).run_dir)
     fingerprint = checkpoint.state["images"]["fingerprint"]
     start = starting_network(stored_settings(checkpoint), fingerprint=fingerprint, initial_weights=None)
-    assert start.text == "the network the run started from (seed 42, patch embedding whitened on its images)"
+    assert start.text == "the network the run started from (seed 42, calibrated on its images)"
     state = start.network.state_dict()
     assert len(seen) == 1
     assert seen[0].keys() == state.keys()

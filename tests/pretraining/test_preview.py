@@ -75,7 +75,7 @@ def tree(folder: Path) -> dict[str, Any]:
         {"output_dir": None},
         {"export_backbone": "exports/b.pt", "export_checkpoint": True},
         {"num_workers": 1},
-        {"dataset.cache": "ram", "patch_init": "whitened"},
+        {"dataset.cache": "ram", "weight_init": "layout"},
         {"resume": "auto", "output_dir": "finished"},
         {"overwrite": True, "output_dir": "finished"},
         {"output_dir": "finished"},
