@@ -97,7 +97,7 @@ class Loop:
                     logged_at, logged_step, waited = now, step, 0.0
                 before = time.monotonic()
                 self.progress["seconds"] += before - arrived
-                if step == first + 1 or self._ends_a_judged_epoch(step):
+                if step == first + 1 or self.evaluator.is_due(step):
                     show_crops(self.run, self.settings, batches[0], step=step)
                 self._after_step(step)
                 now = time.monotonic()  # to evaluate and to save is neither a step's time nor a wait for data
@@ -108,8 +108,8 @@ class Loop:
     def _after_step(self, step: int) -> None:
         """What may take long and is not part of a step's time."""
         collapse = self.watch.to_stop_for(step, self.plan.total_steps, changed_at=self.progress["changed_at"])
-        if step % self.plan.steps_per_epoch == 0:
-            self._end_epoch(step)
+        if self._is_judged(step):
+            self._judge(step)
         elif collapse or self.stop.requested or self._is_save_due():
             self._save(best=False)
         if collapse and step < self.plan.total_steps:
@@ -150,7 +150,10 @@ class Loop:
         return step
 
     def _is_logged(self, step: int) -> bool:
-        return step % self.settings.log_interval == 0 or step % self.plan.steps_per_epoch == 0
+        return step % self.settings.log_interval == 0 or self._is_judged(step)
+
+    def _is_judged(self, step: int) -> bool:
+        return self.plan.ends_epoch(step) or self.evaluator.is_due(step)
 
     def _log(self, result: StepResult, *, steps: int, seconds: float, waited: float) -> None:
         step = self.trainer.steps_done
@@ -173,25 +176,30 @@ class Loop:
         self.run.log(step, metrics, context="train_step")
         self.reporter.step(step, self.plan.total_steps, metrics)
 
-    def _end_epoch(self, step: int) -> None:
-        epoch = step // self.plan.steps_per_epoch
-        loss = self.progress["epoch_loss_sum"] / self.plan.steps_per_epoch
-        self.progress["epoch_loss_sum"] = 0.0
-        is_collapsed = self.watch.is_collapsed  # the last step of an epoch is always logged
-        self.run.log(step, {"loss": loss, "epoch": epoch, "health": self.watch.verdict}, context="train_epoch")
+    def _judge(self, step: int) -> None:
+        """At the end of an epoch or where an evaluation is due, which may be amid one."""
+        rest = step % self.plan.steps_per_epoch
+        loss = self.progress["epoch_loss_sum"] / (rest or self.plan.steps_per_epoch)
+        is_collapsed = self.watch.is_collapsed  # a step that is judged is always logged
+        if self.plan.ends_epoch(step):
+            self._end_epoch(step, loss, is_collapsed=is_collapsed)
+        knn = self.evaluator.evaluate(step) if self.evaluator.is_due(step) else None
+        is_best = self.evaluator.is_best(step, loss, knn, collapsed=is_collapsed)
+        if is_best:
+            best = self.progress["best"]
+            self.run.log(step, {"loss": loss, **best}, context="train_best")
+        self._save(best=is_best, loss=loss)
+
+    def _end_epoch(self, step: int, loss: float, *, is_collapsed: bool) -> None:
+        epoch, rest = divmod(step, self.plan.steps_per_epoch)
+        if not rest:  # else the run may be made longer, and the epoch go on
+            self.progress["epoch_loss_sum"] = 0.0
+        number = epoch + (rest > 0)
+        self.run.log(step, {"loss": loss, "epoch": number, "health": self.watch.verdict}, context="train_epoch")
         if is_collapsed:
             self.progress["collapsed_epochs"] += 1
         elif self.progress["best_loss"] is None or loss < self.progress["best_loss"]:
             self.progress["best_loss"] = loss
-        knn = self.evaluator.evaluate(epoch, step) if self.evaluator.is_due(epoch) else None
-        is_best = self.evaluator.is_best(epoch, loss, knn, collapsed=is_collapsed)
-        if is_best:
-            self.run.log(step, {"loss": loss, "epoch": epoch, **self.progress["best"]}, context="train_best")
-        self._save(best=is_best, loss=loss)
-
-    def _ends_a_judged_epoch(self, step: int) -> bool:
-        epoch, rest = divmod(step, self.plan.steps_per_epoch)
-        return not rest and self.evaluator.is_due(epoch)
 
     def _save(self, *, best: bool, loss: float | None = None) -> None:
         state = {

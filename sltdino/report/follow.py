@@ -9,7 +9,7 @@ from sltdino.core.lock import is_held
 from sltdino.core.run_files import LOCK, PARAMS
 from sltdino.report.curves import number
 from sltdino.report.summary import RunReader
-from sltdino.report.text.page import duration
+from sltdino.report.text.page import duration, short_number
 
 _DIED = 71
 """How a process that was killed counts: it can be resumed."""
@@ -69,7 +69,10 @@ def _place(facts: Mapping[str, Any]) -> str:
     progress = facts["progress"]
     total = f" of {progress['total_steps']:,}" if progress["total_steps"] else ""
     left = facts["speed"]["eta_seconds"]
-    parts = [f"step {progress['step']:,}{total}", f"epoch {progress['epoch']:.0f} of {progress['epochs']}"]
+    parts = [
+        f"step {progress['step']:,}{total}",
+        f"epoch {progress['epoch']:.0f} of {short_number(progress['epochs'])}",
+    ]
     parts += [] if left is None else [f"{duration(left)} left"]
     return ", ".join([*parts, facts["health"]["verdict"]])
 

@@ -12,7 +12,7 @@ from sltdino.report.history import History, history_of
 from sltdino.report.pictures.sections import run_pictures
 from sltdino.report.run_images import run_images
 from sltdino.report.summary import RunReader
-from sltdino.report.text.page import duration, percent
+from sltdino.report.text.page import duration, percent, short_number
 from sltdino.report.web.charts import evaluation_charts, side_by_side, training_charts
 from sltdino.report.web.data_sheet import data_section
 from sltdino.report.web.evaluation_tables import evaluation_tables
@@ -92,11 +92,11 @@ def _glance(seen: Mapping[str, Any]) -> Section:
 
 def _facts(seen: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     progress, speed, loss, knn = seen["progress"], seen["speed"], seen["loss"], seen["knn"]
-    total = progress["total_steps"]
+    total, finished = progress["total_steps"], min(progress["finished_epochs"], progress["epochs"])
     yield "state", breakable(": ".join(filter(None, (seen["state"], seen["message"]))))
     yield "health", seen["health"]["verdict"]
     yield "steps", f"{progress['step']:,}" + (f" of {total:,} ({percent(progress['step'] / total)})" if total else "")
-    yield "epochs", f"{progress['finished_epochs']:,} of {progress['epochs']:,} finished"
+    yield "epochs", f"{short_number(finished)} of {short_number(progress['epochs'])} finished"
     yield "images seen", progress["images_seen"]
     yield "time", duration(progress["seconds"]) if progress["seconds"] else None
     yield "time left", duration(speed["eta_seconds"]) if speed["eta_seconds"] is not None else None
