@@ -14,6 +14,7 @@ from sltdino.data.batches import LoadedBatch
 from sltdino.data.loader import build_loader
 from sltdino.errors import StoppedError
 from sltdino.pretraining.evaluator import Evaluator
+from sltdino.pretraining.interventions import Interventions
 from sltdino.pretraining.progress import Reporter
 from sltdino.pretraining.sample import NAMED, too_many_bad
 from sltdino.pretraining.session import Session
@@ -38,11 +39,12 @@ class Loop:
         self.progress: dict[str, Any] = {
             "epoch": 0, "step_in_epoch": 0, "global_step": 0, "total_steps": self.plan.total_steps,
             "epoch_loss_sum": 0.0, "best": None, "best_loss": None, "collapsed_epochs": 0, "seconds": 0.0,
-            "changed_at": 0, **Evaluator.PROGRESS,
+            "changed_at": 0, **Evaluator.PROGRESS, "interventions": [],
         }  # fmt: skip
         self.watch = RunWatch(
             session.settings, run, reporter, device=session.world.device, first_step=session.trainer.steps_done
         )
+        self.interventions = Interventions(session, run, reporter, self.watch, self.progress)
         self.evaluator = Evaluator(session, run, reporter, self.progress, on_bad=self._record_bad)
         self._bad_training = [
             (str(record.get("path")), str(record.get("reason")))
@@ -51,17 +53,6 @@ class Loop:
         ]
         self._environment = environment()  # asks git, so once a run and not once a save
         self._saved_at = time.monotonic()
-
-    def refuse_collapsed(self) -> None:
-        """Refuse to go on with a run that was ended for a collapse while its settings are what they were.
-
-        Raises:
-            CollapsedError: with what may help. The checkpoint stands.
-        """
-        step, total = self.trainer.steps_done, self.plan.total_steps
-        collapse = self.watch.to_stop_for(step, total, changed_at=self.progress["changed_at"], is_resumed=True)
-        if collapse and step < total:
-            raise collapse
 
     def train(self) -> None:
         """Train to the end.
@@ -107,12 +98,12 @@ class Loop:
 
     def _after_step(self, step: int) -> None:
         """What may take long and is not part of a step's time."""
-        collapse = self.watch.to_stop_for(step, self.plan.total_steps, changed_at=self.progress["changed_at"])
+        collapse = self.interventions.against_collapse(step)
         if self._is_judged(step):
             self._judge(step)
         elif collapse or self.stop.requested or self._is_save_due():
             self._save(best=False)
-        if collapse and step < self.plan.total_steps:
+        if collapse:
             raise collapse
         if self.stop.requested and step < self.plan.total_steps:
             raise StoppedError(

@@ -23,6 +23,7 @@ from sltdino.errors import CollapsedError, SltDinoError, StoppedError
 from sltdino.pretraining.advice import others_text
 from sltdino.pretraining.finish import check_exports, write_exports
 from sltdino.pretraining.initial import read_initial, say_adapted
+from sltdino.pretraining.interventions import without
 from sltdino.pretraining.length import UNTIMED, time_length
 from sltdino.pretraining.loop import Loop
 from sltdino.pretraining.outcome import RunSummary, next_commands, outcome, summary_of
@@ -165,8 +166,9 @@ def _go_on(
         what = {change.key: f"{change.old} -> {change.new}" for change in changes}
         resumed = {"checkpoint": checkpoint.path.name, "records_cut": cut, **what}
         reporter.say(f"{out}: going on at step {step} of {total}")
+        made = state["progress"].get("interventions", [])  # the first versions made none
         if any(change.kind == "trajectory" for change in changes):
-            state["progress"]["changed_at"] = step
+            state["progress"] |= {"changed_at": step, "interventions": without(made, (row.key for row in changes))}
         earlier = read_params(out) if (out / PARAMS).exists() else {}
         record = run_params(
             session.settings, images, output_dir=out, origins={**state["origins"], **origins},
@@ -199,7 +201,8 @@ def _train(
             if "watch" in checkpoint:  # the first versions did not count what is used
                 loop.watch.load_state_dict(checkpoint["watch"])
             loop.progress |= checkpoint["progress"] | {"total_steps": session.plan.total_steps}
-            loop.refuse_collapsed()
+            loop.interventions.take_up()
+            loop.interventions.refuse_collapsed(session.trainer.steps_done)
         run.write_status("running", total_steps=session.plan.total_steps, global_step=session.trainer.steps_done)
         _announce(session, run, reporter, params["origins"])
         open_trackers(run, session.settings, reporter, steps_done=session.trainer.steps_done)

@@ -5,7 +5,7 @@ records, say the same; a resumed run feeds it those it has, and goes on as if it
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from sltdino.training import remedies
@@ -61,6 +61,8 @@ class Finding(NamedTuple):
     """What `sltdino resume` takes for the first of that; empty where a run cannot go on with it."""
     may_start_late: bool = False
     """Runs of small batches have looked so for nearly half of their steps, and learned then."""
+    live_flags: tuple[str, ...] = ()
+    """Flags and values of the first remedy that a run can take while it goes on; empty where there is none."""
 
 
 class Watch:
@@ -90,7 +92,7 @@ class Watch:
         self.looks_collapsed = False
         """Whether the last record by itself looks like a collapse, be it a beginning or not."""
         self._log_k = math.log(num_prototypes)
-        self._knobs = (knobs or Knobs())._replace(num_prototypes=num_prototypes)
+        self._knobs = self._own_knobs = (knobs or Knobs())._replace(num_prototypes=num_prototypes)
         num_draws = self.usage_window * num_targets
         self._most_used = num_prototypes * -math.expm1(-num_draws / num_prototypes)
         # of about the last 5 records, and of the last 20, which a gap that grows leaves behind
@@ -122,6 +124,14 @@ class Watch:
         if ONE_POINT in in_force:
             in_force.pop(UNIFORM, None)  # it follows from that, and asks for the opposite
         return tuple(in_force[name] for name in _WORST_FIRST if name in in_force)
+
+    def adapt(self, interventions: Iterable[Mapping[str, Any]]) -> None:
+        """From now on advise a run whose settings were changed so; each row has `knob`, a dotted key, and `new`."""
+        changed = {str(row.get("knob")).rpartition(".")[2]: row.get("new") for row in interventions}
+        sane: dict[str, Any] = {
+            name: new for name, new in changed.items() if name in Knobs._fields and remedies.is_sane(new)
+        }
+        self._knobs = self._own_knobs._replace(**sane)
 
     def _one_point(self, step: int, record: Mapping[str, Any]) -> Finding | None:
         self.looks_collapsed = False
@@ -246,7 +256,8 @@ class Watch:
 
 
 def _found(name: str, since: int, text: str, ways: list[Way], *, collapsed: bool = False) -> Finding:
-    return Finding(name, collapsed, since, text, remedies.said(ways), remedies.flags_of(ways))
+    flags, live_flags = remedies.flags_of(ways), remedies.live_flags_of(ways)
+    return Finding(name, collapsed, since, text, remedies.said(ways), flags, live_flags=live_flags)
 
 
 def watch_of(params: Mapping[str, Any]) -> Watch | None:

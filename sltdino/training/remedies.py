@@ -14,6 +14,11 @@ _WORTH_IT = 1.2
 _USUAL_KOLEO = 0.1
 
 
+LIVE = frozenset({
+    "--teacher-temp", "--teacher-temp-start", "--sinkhorn-eps", "--center-momentum", "--koleo-weight",
+    "--learning-rate",
+})  # fmt: skip
+"""Flags of settings that a run can take while it goes on, between two steps."""
 INSANE = 1e12
 """No setting and no measured value of a run is as large: a file that has it is damaged."""
 
@@ -89,6 +94,11 @@ def said(ways: Iterable[Way]) -> str:
 def flags_of(ways: Iterable[Way]) -> tuple[str, ...]:
     """What `sltdino resume` takes for the first way that a run can go on with; empty where there is none."""
     return next((way.flags for way in ways if way.flags), ())
+
+
+def live_flags_of(ways: Iterable[Way]) -> tuple[str, ...]:
+    """The flags of the first way that a run can take while it goes on; empty where there is none."""
+    return next((way.flags for way in ways if way.flags and LIVE.issuperset(way.flags[::2])), ())
 
 
 def against_uniform_targets(knobs: Knobs) -> list[Way]:
