@@ -97,8 +97,9 @@ def _centering(loss: LossSettings, num_prototypes: int) -> Centering:
 
 def _adapt(centering: Centering, loss: LossSettings) -> None:
     if isinstance(centering, EmaCenter):
-        centering.momentum = loss.center_momentum
+        centering.momentum, centering.standardize = loss.center_momentum, known(loss.standardize_teacher)
     elif isinstance(centering, SinkhornKnopp):
+        centering.standardize = known(loss.standardize_teacher)
         centering.eps = None if loss.sinkhorn_eps == "auto" else loss.sinkhorn_eps
 
 

@@ -105,6 +105,10 @@ class Evaluator:
         best = self.progress["best"]
         metric, value = ("loss", loss) if knn is None else ("knn", knn)
         comparable = best is not None and best["metric"] == metric  # --val-dir may come with a resume
+        if comparable and metric == "loss":
+            # a loss under other targets than since the last intervention compares with none
+            adapted_at = max((row["step"] for row in self.progress["interventions"]), default=0)
+            comparable = best["epoch"] > self.plan.epochs(adapted_at)
         better = not comparable or (value > best["value"] if metric == "knn" else value < best["value"])
         if better:
             self.progress["best"] = {"metric": metric, "value": value, "epoch": self.plan.epochs(step)}

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from sltdino.core.run_dir import RunDir
 from sltdino.core.settings import PretrainSettings
-from sltdino.core.settings_schema import BY_KEY, find_leaf, flatten, nest
+from sltdino.core.settings_schema import BY_KEY, flatten, nest
 from sltdino.errors import CollapsedError
 from sltdino.pretraining.progress import Reporter
 from sltdino.pretraining.session import Session, adapt_trainer
@@ -13,7 +13,7 @@ from sltdino.pretraining.watch import RunWatch
 from sltdino.training.health import Finding
 
 MOST = 3
-"""Interventions, and then the run ends: a fourth helped none that was tried."""
+"""Interventions, and then the run ends: what is wrong with it is something else."""
 
 
 class Change(NamedTuple):
@@ -88,14 +88,9 @@ class Interventions:
         return {step for step in made if step >= self.progress["changed_at"]}
 
     def _changes(self, finding: Finding) -> list[Change]:
-        """What the first remedy that a run can take while it goes on changes."""
-        values, flags = flatten(self.settings.model_dump()), finding.live_flags
-        found = []
-        for flag, text in zip(flags[::2], flags[1::2], strict=True):
-            leaf = find_leaf(flag)
-            assert leaf is not None, "remedies name settings"
-            found.append(Change(leaf.key, values[leaf.key], float(text)))
-        return [change for change in found if change.old != change.new]
+        """What is still to be changed against the finding."""
+        values = flatten(self.settings.model_dump())
+        return [Change(key, values[key], new) for key, new in finding.live if values[key] != new]
 
     def _intervene(self, step: int, finding: Finding) -> None:
         changes = self._changes(finding)
@@ -105,13 +100,17 @@ class Interventions:
         for row in rows:
             self.run.log(step, {key: row[key] for key in row if key != "step"} | {"number": number},
                          context="intervention")  # fmt: skip
-        said = " and ".join(f"{BY_KEY[knob].flag} from {old:g} to {new:g}" for knob, old, new in changes)
+        said = ", ".join(f"{BY_KEY[knob].flag} from {_shown(old)} to {_shown(new)}" for knob, old, new in changes)
         self.reporter.warn(f"step {step}: against {finding.name}: {said} (intervention {number} of at most {MOST})")
         self._apply()
 
     def _apply(self) -> None:
         adapt_trainer(self.session, self.settings)
         self.watch.watch.adapt(self.progress["interventions"])
+
+
+def _shown(value: float) -> str:
+    return ("on" if value else "off") if isinstance(value, bool) else f"{value:g}"
 
 
 def adapted(settings: PretrainSettings, interventions: Iterable[Mapping[str, Any]]) -> PretrainSettings:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from sltdino.core.lock import is_held
 from sltdino.core.run_files import LOCK, PARAMS
 from sltdino.report.curves import number
+from sltdino.report.history import interventions_told
 from sltdino.report.summary import RunReader
 from sltdino.report.text.page import duration, short_number
 
@@ -93,6 +94,8 @@ def _told(record: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
             return f"epoch {epoch}: {', '.join(parts)}" if parts else ""
         case "train_best" if record.get("metric") == "knn":  # by the loss, most epochs are
             return f"epoch {epoch}: the best so far"
+        case "intervention":
+            return f"adapted {next(interventions_told([record]))}"
         case "resume":
             return f"resumed at step {step:,}"
         case "finding":

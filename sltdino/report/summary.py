@@ -86,6 +86,7 @@ class RunReader:
             "health": {**_health(digest), "collapsed_epochs": digest.collapsed_epochs},
             "best": digest.best,
             "resumes": digest.resumes,
+            "interventions": digest.interventions,
             "bad_images": status.get("bad_images", 0),
             "unreadable_records": digest.unreadable,
             "notices": [notice["text"] for notice in status.get("notices", [])],

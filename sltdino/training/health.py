@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from sltdino.training import remedies
+from sltdino.training import live_remedies, remedies
 from sltdino.training.remedies import Knobs, Way, knobs_of
 from sltdino.training.running import RunningMean, Streak
 
@@ -61,8 +61,8 @@ class Finding(NamedTuple):
     """What `sltdino resume` takes for the first of that; empty where a run cannot go on with it."""
     may_start_late: bool = False
     """Runs of small batches have looked so for nearly half of their steps, and learned then."""
-    live_flags: tuple[str, ...] = ()
-    """Flags and values of the first remedy that a run can take while it goes on; empty where there is none."""
+    live: tuple[tuple[str, float], ...] = ()
+    """What a run can change against a collapse while it goes on: dotted keys of settings, and their new values."""
 
 
 class Watch:
@@ -127,11 +127,7 @@ class Watch:
 
     def adapt(self, interventions: Iterable[Mapping[str, Any]]) -> None:
         """From now on advise a run whose settings were changed so; each row has `knob`, a dotted key, and `new`."""
-        changed = {str(row.get("knob")).rpartition(".")[2]: row.get("new") for row in interventions}
-        sane: dict[str, Any] = {
-            name: new for name, new in changed.items() if name in Knobs._fields and remedies.is_sane(new)
-        }
-        self._knobs = self._own_knobs._replace(**sane)
+        self._knobs = live_remedies.with_changes(self._own_knobs, interventions)
 
     def _one_point(self, step: int, record: Mapping[str, Any]) -> Finding | None:
         self.looks_collapsed = False
@@ -197,7 +193,9 @@ class Watch:
     ) -> Finding | None:  # fmt: skip
         is_early = step <= self.grace_steps
         if since := streak.feed(step, holds, may_begin=not (is_early and has_grace), began=began):
-            return _found(name, since, f"{text} since step {since}", ways, collapsed=True)
+            against = live_remedies.against_one_point if name == ONE_POINT else live_remedies.against_uniform
+            live = tuple(against(self._knobs, ways).items())
+            return _found(name, since, f"{text} since step {since}", ways, collapsed=True, live=live)
         if not (is_early and holds):
             return None
         when = f"judged from step {self.grace_steps + 1}"
@@ -255,9 +253,16 @@ class Watch:
         return _found(STARVED, since, text, remedies.against_a_starved_loader(self._knobs))
 
 
-def _found(name: str, since: int, text: str, ways: list[Way], *, collapsed: bool = False) -> Finding:
-    flags, live_flags = remedies.flags_of(ways), remedies.live_flags_of(ways)
-    return Finding(name, collapsed, since, text, remedies.said(ways), flags, live_flags=live_flags)
+def _found(
+    name: str,
+    since: int,
+    text: str,
+    ways: list[Way],
+    *,
+    collapsed: bool = False,
+    live: tuple[tuple[str, float], ...] = (),
+) -> Finding:
+    return Finding(name, collapsed, since, text, remedies.said(ways), remedies.flags_of(ways), live=live)
 
 
 def watch_of(params: Mapping[str, Any]) -> Watch | None:

@@ -6,19 +6,14 @@ from typing import Any, NamedTuple, TypeGuard
 
 from sltdino.core.auto import FEW_IMAGES, usual_learning_rate
 
-_USUAL_STANDARDIZED_TEMP, _LOWEST_STANDARDIZED_TEMP = 0.33, 0.1
+USUAL_STANDARDIZED_TEMP, _LOWEST_STANDARDIZED_TEMP = 0.33, 0.1
 _LOWEST_TEMP, _HIGHEST_TEMP = 0.02, 0.07
 """Of DINO's teacher, which compares cosines (Caron et al. 2021, table 8 and section D)."""
 _WORTH_IT = 1.2
 """A setting that is nearer than this factor to what would be advised stays as it is."""
-_USUAL_KOLEO = 0.1
+USUAL_KOLEO = 0.1
 
 
-LIVE = frozenset({
-    "--teacher-temp", "--teacher-temp-start", "--sinkhorn-eps", "--center-momentum", "--koleo-weight",
-    "--learning-rate",
-})  # fmt: skip
-"""Flags of settings that a run can take while it goes on, between two steps."""
 INSANE = 1e12
 """No setting and no measured value of a run is as large: a file that has it is damaged."""
 
@@ -96,11 +91,6 @@ def flags_of(ways: Iterable[Way]) -> tuple[str, ...]:
     return next((way.flags for way in ways if way.flags), ())
 
 
-def live_flags_of(ways: Iterable[Way]) -> tuple[str, ...]:
-    """The flags of the first way that a run can take while it goes on; empty where there is none."""
-    return next((way.flags for way in ways if way.flags and LIVE.issuperset(way.flags[::2])), ())
-
-
 def against_uniform_targets(knobs: Knobs) -> list[Way]:
     """Targets that are the same for every prototype: a sharper teacher, or a student that tells images apart."""
     return _usual_of_few(knobs) + _against_uniform_targets(knobs)
@@ -111,7 +101,7 @@ def _against_uniform_targets(knobs: Knobs) -> list[Way]:
     rate_way = _learning_rate(knobs, usual if rate > 2 * usual else max(usual, 2 * rate))
     if knobs.standardized:
         lowest = _LOWEST_STANDARDIZED_TEMP
-        lower = max(lowest, min(_USUAL_STANDARDIZED_TEMP, temp / 2))
+        lower = max(lowest, min(USUAL_STANDARDIZED_TEMP, temp / 2))
         return [_temperature(knobs, lower)] if temp > _WORTH_IT * lowest else [rate_way]
     if temp > _WORTH_IT * _LOWEST_TEMP:
         return [_temperature(knobs, max(_LOWEST_TEMP, min(_HIGHEST_TEMP, temp / 2))), rate_way]
@@ -133,7 +123,7 @@ def _against_a_pinned_loss(knobs: Knobs, *, share: float) -> list[Way]:
         return [_learning_rate(knobs, usual)]
     if share < -0.25 or rate > 2 * usual:
         return [_learning_rate(knobs, min(usual, rate / 3))]
-    if knobs.koleo_weight > _WORTH_IT * _USUAL_KOLEO:
+    if knobs.koleo_weight > _WORTH_IT * USUAL_KOLEO:
         return [_koleo(knobs)]
     if knobs.smallest_crop < 0.5:
         text = f"make the crops of an image more alike: --global-crop-scale 0.7 1.0 (now from {knobs.smallest_crop:g})"
@@ -153,7 +143,7 @@ def against_one_point(knobs: Knobs) -> list[Way]:
         ways.append(Way(f"raise --teacher-temp from {knobs.teacher_temp:g} to 0.04", ("--teacher-temp", "0.04")))
     if not ways and not knobs.sinkhorn:
         ways.append(Way("start anew with --use-sinkhorn"))
-    if knobs.koleo_weight < _USUAL_KOLEO / _WORTH_IT:
+    if knobs.koleo_weight < USUAL_KOLEO / _WORTH_IT:
         ways.append(_koleo(knobs))
     rate, usual = knobs.learning_rate, _usual_rate(knobs)
     return [*ways, _learning_rate(knobs, usual if rate < usual / 10 else min(usual, rate / 3))]
@@ -200,8 +190,8 @@ def _usual_of_few(knobs: Knobs) -> list[Way]:
         "--standardize-teacher": not knobs.standardized,
         "--use-sinkhorn": not knobs.sinkhorn,
         "--head-batch-norm": not knobs.batch_norm,
-        f"--teacher-temp {_USUAL_STANDARDIZED_TEMP}": not knobs.standardized and not knobs.sinkhorn_eps,
-        f"--sinkhorn-eps {_USUAL_STANDARDIZED_TEMP}": not knobs.standardized and knobs.sinkhorn_eps > 0,
+        f"--teacher-temp {USUAL_STANDARDIZED_TEMP}": not knobs.standardized and not knobs.sinkhorn_eps,
+        f"--sinkhorn-eps {USUAL_STANDARDIZED_TEMP}": not knobs.standardized and knobs.sinkhorn_eps > 0,
     }
     missing = " ".join(flag for flag, is_missing in wanted.items() if is_missing)
     if not missing or knobs.num_images >= FEW_IMAGES:
@@ -220,9 +210,9 @@ def _learning_rate(knobs: Knobs, rate: float) -> Way:
 
 
 def _koleo(knobs: Knobs) -> Way:
-    verb = "raise" if knobs.koleo_weight < _USUAL_KOLEO else "lower"
-    flags = ("--koleo-weight", f"{_USUAL_KOLEO}")
-    return Way(f"{verb} --koleo-weight from {knobs.koleo_weight:g} to {_USUAL_KOLEO}", flags)
+    verb = "raise" if knobs.koleo_weight < USUAL_KOLEO else "lower"
+    flags = ("--koleo-weight", f"{USUAL_KOLEO}")
+    return Way(f"{verb} --koleo-weight from {knobs.koleo_weight:g} to {USUAL_KOLEO}", flags)
 
 
 def _standardize(knobs: Knobs) -> list[Way]:
@@ -231,7 +221,7 @@ def _standardize(knobs: Knobs) -> list[Way]:
         return []  # `_usual_of_few` has said it
     sharp = "--sinkhorn-eps" if knobs.sinkhorn_eps else "--teacher-temp"
     balance = "" if knobs.sinkhorn else "--use-sinkhorn "
-    return [Way(f"start anew with --standardize-teacher {balance}{sharp} {_USUAL_STANDARDIZED_TEMP}")]
+    return [Way(f"start anew with --standardize-teacher {balance}{sharp} {USUAL_STANDARDIZED_TEMP}")]
 
 
 def _temperature(knobs: Knobs, lower: float) -> Way:

@@ -7,6 +7,7 @@ import numpy as np
 
 from sltdino.core.settings_schema import printable
 from sltdino.report.curves import Curve, number
+from sltdino.report.history import interventions_told
 from sltdino.report.text.page import TITLE_WIDTH, WIDTH, duration, percent, row, short_number
 from sltdino.report.text.plots import Glyphs, bar, chart, sparkline
 
@@ -34,6 +35,8 @@ def render(facts: Mapping[str, Any], glyphs: Glyphs) -> str:
     lines += _label_free(facts["label_free"], glyphs)
     lines += _evaluated(facts["evaluations"])
     lines += _health(facts["health"])
+    for place, text in enumerate(interventions_told(facts["interventions"])):
+        lines += row("" if place else "adapted", text)
     lines += row("best", _best(facts))
     lines += _resumes(facts["resumes"])
     if facts["bad_images"]:

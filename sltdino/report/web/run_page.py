@@ -8,7 +8,7 @@ from typing import Any
 from sltdino.core.evaluation_files import read_evaluations
 from sltdino.core.json_files import now
 from sltdino.core.run_files import read_params
-from sltdino.report.history import History, history_of
+from sltdino.report.history import History, history_of, interventions_told
 from sltdino.report.pictures.sections import run_pictures
 from sltdino.report.run_images import run_images
 from sltdino.report.summary import RunReader
@@ -87,6 +87,7 @@ def _glance(seen: Mapping[str, Any]) -> Section:
     if seen["unreadable_records"]:
         text = f"{seen['unreadable_records']:,} lines of the metrics are torn or no records; they are left out."
         notices.append(paragraph(text, kind="warn"))
+    notices += [paragraph(f"Adapted: {text}.", kind="warn") for text in interventions_told(seen["interventions"])]
     return section("glance", "At a glance", facts(_facts(seen)), *notices)
 
 
@@ -150,6 +151,8 @@ def _legend(history: History) -> Iterator[str]:
     if history.resumes:
         steps = ", ".join(f"{step:,}" for step in history.resumes[:_MOST_NAMED])
         yield f"Dashed: resumed at step {steps}{' and later' if len(history.resumes) > _MOST_NAMED else ''}."
+    if history.interventions:
+        yield f"Dotted: adapted against a collapse at step {', '.join(f'{step:,}' for step in history.interventions)}."
     if history.spans:
         told = "; ".join(f"{span.name}, steps {span.first:,} to {span.last:,}" for span in history.spans[:_MOST_NAMED])
         yield f"Shaded: {told}{'; and later ones' if len(history.spans) > _MOST_NAMED else ''}."
