@@ -266,8 +266,8 @@ class PretrainSettings(Section):
     flag repeated. One that fails is switched off, and the run goes on."""
     on_collapse: Annotated[Literal["adapt", "stop", "ignore"], Knob(resume="free")] = "adapt"
     """When the features have collapsed for a twentieth of the run, at least 100 steps, or the loss stays at that of
-    guessing for half of it: change what the watch advises (temperature, centering, KoLeo, learning rate), at most three
-    times, and stop where that does not help; or save and end with exit code 3; or go on."""
+    guessing for half of it: adapt the settings (standardized targets, temperature, KoLeo, learning rate) at most three
+    times and then stop; stop, saved, with exit code 3; or go on."""
     resume_from: Annotated[str | None, Knob("--resume", ("resume",), "free")] = None
     """Continue a run: its folder or a checkpoint; `auto`: the one in --output-dir, if any; `must`: that one or fail."""
     overwrite: Annotated[bool, Knob(resume="free")] = False

@@ -1,4 +1,4 @@
-"""What a run changes by itself against a collapse: the settings that its watch advises, while it goes on."""
+"""What a run changes by itself against a collapse, while it goes on: a few settings, a few times."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple

@@ -177,8 +177,7 @@ class Loop:
         knn = self.evaluator.evaluate(step) if self.evaluator.is_due(step) else None
         is_best = self.evaluator.is_best(step, loss, knn, collapsed=is_collapsed)
         if is_best:
-            best = self.progress["best"]
-            self.run.log(step, {"loss": loss, **best}, context="train_best")
+            self.run.log(step, {"loss": loss, **self.progress["best"]}, context="train_best")
         self._save(best=is_best, loss=loss)
 
     def _end_epoch(self, step: int, loss: float, *, is_collapsed: bool) -> None:
