@@ -92,8 +92,9 @@ def length_within(asked: PretrainSettings, steps: Plan, costs: Costs, *, spent: 
     minutes = f"{asked.train_minutes:g} minute{'' if asked.train_minutes == 1 else 's'}"
     if not number:
         raise SettingsError(
-            f"--train-minutes: {minutes} are over before the first step: to get ready takes {duration(spent)}, to "
-            f"evaluate {duration(costs.evaluation)} at a time and a step {costs.step:.2g} s; allow more"
+            f"--train-minutes: no step fits into {minutes}: to get ready takes {duration(spent)}, to evaluate the "
+            f"network at the start and at the end {duration(2 * costs.evaluation)}, and a step {costs.step:.2g} s; "
+            "allow more"
         )
     known_by = "estimated" if costs.is_estimated else "measured"
     source = f"{minutes} at {1 / costs.step:.3g} steps/s {known_by} on this machine"

@@ -77,7 +77,7 @@ def test_less_than_an_epoch_is_a_run_too() -> None:
 
 
 def test_minutes_that_are_over_before_the_first_step_are_refused_with_what_takes_them() -> None:
-    with pytest.raises(SettingsError, match=r"0\.1 minutes are over before the first step: .* 5 s, .* 6 s at a time"):
+    with pytest.raises(SettingsError, match=r"no step fits into 0\.1 minutes: to get ready takes 5 s, .* 12 s, and"):
         length_within(asked(train_minutes=0.1), STEPS, Costs(step=0.5, evaluation=6.0, save=0.0), spent=5.0)
 
 
