@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from sltdino.core.auto_papers import PAPERS, paper_rules
+from sltdino.core.auto_papers import PAPERS, paper_lengths, paper_rate
 from sltdino.core.settings import PretrainSettings
+from sltdino.core.settings_base import known, whole
 from sltdino.core.settings_checks import FALLBACK_PATCH_SIZE
 from sltdino.errors import SettingsError
 
@@ -54,12 +55,44 @@ class Plan(NamedTuple):
     steps_per_epoch: int
     total_steps: int
 
+    def ends_epoch(self, step: int) -> bool:
+        """Whether so many steps end an epoch; the last one may be a part of one."""
+        return step % self.steps_per_epoch == 0 or step == self.total_steps
+
+    def evaluation_steps(self, eval_every: float) -> int:
+        """Steps between evaluations; the run's end is one more."""
+        return max(1, math.ceil(round(eval_every * self.steps_per_epoch, 6)))
+
+    def epochs(self, step: int) -> float:
+        """How many epochs so many steps are, to four digits."""
+        finished, rest = divmod(step, self.steps_per_epoch)
+        return float(f"{step / self.steps_per_epoch:.4g}") if rest else finished
+
+
+class Length(NamedTuple):
+    """How long a run becomes whose `epochs` are `auto`."""
+
+    epochs: float
+    source: str
+    """What that follows from."""
+    eval_every: float | None = None
+    """Epochs between evaluations; None where only the number of epochs says."""
+
+
+USUAL_LENGTH = Length(100, "the usual length")
+
 
 def plan(settings: PretrainSettings, *, num_images: int, world_size: int = 1) -> Plan:
-    """Steps of an epoch (the incomplete last batch is dropped) and of the run."""
-    images_per_step = settings.dataset.batch_size * settings.optimizer.accumulate_steps * world_size
+    """Steps of an epoch (the incomplete last batch is dropped) and of the run, which has one at least."""
+    images_per_step = _images_per_step(settings, world_size)
     steps_per_epoch = num_images * settings.pseudo_epochs // images_per_step
-    return Plan(images_per_step, steps_per_epoch, steps_per_epoch * settings.epochs)
+    total_steps = max(1, round(known(settings.epochs) * steps_per_epoch)) if steps_per_epoch else 0
+    return Plan(images_per_step, steps_per_epoch, total_steps)
+
+
+def two_lengths(other: str) -> str:
+    """What is wrong with minutes beside a given number of epochs."""
+    return f"{other} and minutes both say how long to train; leave one of the two out"
 
 
 def usual_learning_rate(*, num_images: int, images_per_step: int, preset: str = "none") -> float:
@@ -71,27 +104,43 @@ def usual_learning_rate(*, num_images: int, images_per_step: int, preset: str = 
 
 
 def settle(
-    settings: PretrainSettings, *, num_images: int, world_size: int = 1, initial: InitialNetwork | None = None
+    settings: PretrainSettings,
+    *,
+    num_images: int,
+    world_size: int = 1,
+    initial: InitialNetwork | None = None,
+    length: Length | None = None,
 ) -> Settled:
     """Replace every `auto` that has a rule here. `device`, `num_workers` and `precision` follow the machine instead.
 
     Args:
         initial: what `init_from` names; the network's `auto` values follow it.
+        length: what `epochs` become where they are `auto`; without it the usual length. But of a run that is given
+            minutes, `epochs` and what follows from them then stay `auto`, until its steps were timed.
 
     Raises:
-        SettingsError: a given value does not fit a settled one, or not the weights.
+        SettingsError: a given value does not fit a settled one, or not the weights; epochs and minutes are given.
     """
     if initial is not None and (problems := list(_contradictions(settings, initial))):
         raise SettingsError(*problems)
-    steps = plan(settings, num_images=num_images, world_size=world_size)
-    rules = {**_by_images(settings, num_images), **_network(settings, initial), **_by_length(settings, steps)}
-    rate = usual_learning_rate(num_images=num_images, images_per_step=steps.images_per_step)
+    if settings.train_minutes is not None and settings.epochs != "auto":
+        raise SettingsError(f"--train-minutes: {two_lengths(f'{settings.epochs:g} epochs')}")
+    origins: dict[str, str] = {}
+    if settings.epochs == "auto" and (length := length or (None if settings.train_minutes else USUAL_LENGTH)):
+        settings = settings.model_copy(update={"epochs": whole(length.epochs)})
+        origins["epochs"] = f"auto: {length.source}"
+    rules = {**_by_images(settings, num_images), **_network(settings, initial)}
+    images_per_step = _images_per_step(settings, world_size)
+    rate = usual_learning_rate(num_images=num_images, images_per_step=images_per_step)
     rules["vit", "weight_init"] = _weight_init(settings, initial, num_images)
-    rules["optimizer", "learning_rate"] = (rate, f"{steps.images_per_step} images per step")
-    rules |= paper_rules(settings.preset, epochs=settings.epochs, images_per_step=steps.images_per_step)
+    rules["optimizer", "learning_rate"] = (rate, f"{images_per_step} images per step")
+    rules |= paper_rate(settings.preset, images_per_step=images_per_step)
+    if settings.epochs != "auto":
+        steps = plan(settings, num_images=num_images, world_size=world_size)
+        rules |= _by_length(settings, steps, eval_every=None if length is None else length.eval_every)
+        rules |= paper_lengths(settings.preset, epochs=settings.epochs)
 
     values = settings.model_dump()
-    origins: dict[str, str] = {}
     for (section, key), (value, source) in rules.items():
         if values[section][key] == "auto":
             values[section][key] = value
@@ -101,6 +150,10 @@ def settle(
     except ValidationError as error:
         rows = [row for found in error.errors() for row in found["ctx"]["problems"]]
         raise SettingsError(*(f"{key}: {message}" for key, message in rows)) from None
+
+
+def _images_per_step(settings: PretrainSettings, world_size: int) -> int:
+    return settings.dataset.batch_size * settings.optimizer.accumulate_steps * world_size
 
 
 Rules = dict[tuple[str, str], tuple[Any, str]]
@@ -124,17 +177,17 @@ def _by_images(settings: PretrainSettings, num_images: int) -> Rules:
     return {key: (value, f"{num_images:,} images") for key, value in values.items()}
 
 
-def _by_length(settings: PretrainSettings, steps: Plan) -> Rules:
-    epochs = settings.epochs
+def _by_length(settings: PretrainSettings, steps: Plan, *, eval_every: float | None = None) -> Rules:
+    epochs = known(settings.epochs)
     values = {
         ("loss", "teacher_temp_warmup_epochs"): round(min(30.0, 0.3 * epochs), 6),
         ("optimizer", "warmup_epochs"): round(min(10.0, 0.1 * epochs), 6),
         ("optimizer", "freeze_last_layer_epochs"): round(min(1.0, 0.02 * epochs), 6),
-        ("evaluation", "eval_every"): max(1, epochs // 10),
+        ("evaluation", "eval_every"): eval_every or (max(1, int(epochs // 10)) if epochs >= 1 else epochs / 10),
     }
     momentum = (_momentum(steps.total_steps), f"{steps.total_steps:,} steps")
     return {("optimizer", "teacher_momentum_base"): momentum} | {
-        key: (value, f"{epochs} epochs") for key, value in values.items()
+        key: (value, f"{epochs:.6g} epochs") for key, value in values.items()
     }
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from sltdino.core.settings_base import Auto, Count, Knob, Positive, Probability, Scale, Section
+from sltdino.core.settings_base import Auto, Count, Epochs, Knob, Positive, Probability, Scale, Section, whole
 from sltdino.core.settings_checks import cross_field_problems
 from sltdino.core.settings_network import HeadSettings, VitSettings
 
@@ -171,12 +171,17 @@ class EvaluationSettings(Section):
     val_dir: Path | None = None
     """Folder of held-out images, a sub-folder for each label: k-NN accuracy on it picks the best checkpoint. Without
     labels, or without the folder, RankMe and other measures that need none follow the features."""
-    eval_every: Positive | Auto = "auto"
-    """Epochs between evaluations; auto: about ten evaluations a run."""
+    eval_every: Epochs | Auto = "auto"
+    """Epochs between evaluations, also a part of one; auto: about ten evaluations a run."""
     knn_k: Positive = 20
     """Neighbours of the weighted k-NN."""
     knn_temp: Annotated[float, Field(gt=0)] = 0.07
     """Temperature of the neighbours' votes."""
+
+    @field_validator("eval_every")
+    @classmethod
+    def _whole_where_it_is(cls, value: float | Auto) -> float | Auto:
+        return value if value == "auto" else whole(value)
 
 
 class CheckpointSettings(Section):
@@ -247,8 +252,11 @@ class PretrainSettings(Section):
     backbone's size follows them. `none` starts at random."""
     init_resample_patch: Annotated[bool, Knob(resume="identity")] = False
     """Resample the patch kernels of --init-from where --patch-size is another."""
-    epochs: Positive = 100
-    """Passes over the data; every schedule spans them."""
+    epochs: Epochs | Auto = "auto"
+    """Passes over the data, also a part of one; every schedule spans them. auto: 100, or what the minutes allow."""
+    train_minutes: Annotated[Annotated[float, Field(gt=0)] | None, Knob(resume="identity")] = None
+    """How long training may take in place of --epochs, evaluations and checkpoints included: timed on this machine at
+    the start and turned into a number of steps once, which a resumed run keeps."""
     pseudo_epochs: Positive = 1
     """Times the data is repeated within one epoch."""
     seed: Annotated[int, Field(ge=0), Knob(resume="identity")] = 42
@@ -262,9 +270,10 @@ class PretrainSettings(Section):
     track: Annotated[tuple[Literal["tensorboard", "wandb"], ...], Knob(resume="free")] = ()
     """Where metrics, crops and settings also go: tensorboard (RUN/tensorboard) or wandb; several are a list, or the
     flag repeated. One that fails is switched off, and the run goes on."""
-    on_collapse: Annotated[Literal["stop", "ignore"], Knob(resume="free")] = "stop"
+    on_collapse: Annotated[Literal["adapt", "stop", "ignore"], Knob(resume="free")] = "adapt"
     """When the features have collapsed for a twentieth of the run, at least 100 steps, or the loss stays at that of
-    guessing for half of it: save and end with exit code 3, or go on."""
+    guessing for half of it: adapt the settings (standardized targets, temperature, KoLeo, learning rate) at most three
+    times and then stop; stop, saved, with exit code 3; or go on."""
     resume_from: Annotated[str | None, Knob("--resume", ("resume",), "free")] = None
     """Continue a run: its folder or a checkpoint; `auto`: the one in --output-dir, if any; `must`: that one or fail."""
     overwrite: Annotated[bool, Knob(resume="free")] = False
@@ -284,6 +293,11 @@ class PretrainSettings(Section):
     evaluation: EvaluationSettings = EvaluationSettings()
     checkpointing: CheckpointSettings = CheckpointSettings()
     experiment: ExperimentSettings = ExperimentSettings()
+
+    @field_validator("epochs")
+    @classmethod
+    def _whole_where_it_is(cls, value: float | Auto) -> float | Auto:
+        return value if value == "auto" else whole(value)
 
     @field_validator("train_dir", "track", mode="before")
     @classmethod

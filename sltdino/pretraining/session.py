@@ -66,6 +66,22 @@ def build_session(
     return Session(settings, world, images, steps, trainer, batches, probes, adapted)
 
 
+def with_length(session: Session, settings: PretrainSettings) -> Session:
+    """The session of the same run with the settings of another length, before its first step."""
+    steps = plan(settings, num_images=len(session.images), world_size=session.world.size)
+    trainer = build_trainer(session.trainer.model, settings, steps, session.world)
+    return session._replace(settings=settings, plan=steps, trainer=trainer)
+
+
+def adapt_trainer(session: Session, settings: PretrainSettings) -> None:
+    """Give the run's trainer the schedules, and its objective the weights, of other settings; all state stays."""
+    steps, trainer = session.plan, session.trainer
+    trainer.schedules = build_schedules(
+        settings.optimizer, settings.loss, steps_per_epoch=steps.steps_per_epoch, total_steps=steps.total_steps
+    )
+    trainer.objective.adapt(settings.loss)
+
+
 def masked_share(settings: PretrainSettings) -> float:
     """The share of the patches of all global crops that a student has to predict."""
     loss = settings.loss

@@ -47,7 +47,9 @@ def test_untrained_features_tell_pictures_apart_by_what_is_where() -> None:
     assert accuracy(network(weight_init="xavier")) < 0.7
 
 
-@pytest.mark.parametrize("shape", [{"patch_size": 4, "num_heads": 16}, {"num_heads": 8}, {"embed_dim": 48, "depth": 3}], ids=str)
+@pytest.mark.parametrize(
+    "shape", [{"patch_size": 4, "num_heads": 16}, {"num_heads": 8}, {"embed_dim": 48, "depth": 3}], ids=str
+)
 def test_other_shapes_do_so_too(shape: dict[str, int]) -> None:
     assert accuracy(network(**shape)) > 0.8
 
