@@ -37,8 +37,14 @@ from sltdino.core.settings_schema import printable
 from sltdino.errors import RunInUseError, SettingsError, SltDinoError
 
 
-def study(jobs: list[Job], out: Path, work: Path, *, num_at_once: int, retry: bool, keep: bool) -> int:
+def study(
+    jobs: list[Job], commands: Commands, out: Path, folder: Path, *, num_at_once: int, retry: bool, keep: bool
+) -> int:
     """Make the runs whose results are not in `out`, and add a line for each as it ends; how many failed.
+
+    Args:
+        folder: in which each run has a folder, which is removed unless `keep`.
+        retry: whether those that failed are made again.
 
     Raises:
         SettingsError: a recipe cannot be, or is another than the one of that name in `out`.
@@ -51,16 +57,14 @@ def study(jobs: list[Job], out: Path, work: Path, *, num_at_once: int, retry: bo
     say(f"{len(jobs)} runs, {len(jobs) - len(missing)} of them made before")
     if not missing:
         return 0
-    commands, results, num_failed = Commands(missing[0].budget.num_threads), JsonLines(out), 0
+    results, num_failed = JsonLines(out), 0
     pool, settings = ThreadPoolExecutor(num_at_once), dict[tuple[str, str], PretrainSettings]()
     try:
         for job in missing:
             if (of := (job.source.name, job.recipe.name)) not in settings:
                 settings[of] = settings_of(job, commands)
         waiting = [
-            pool.submit(
-                run_job, job, commands, work / "runs", settings=settings[job.source.name, job.recipe.name], keep=keep
-            )
+            pool.submit(run_job, job, commands, folder, settings=settings[job.source.name, job.recipe.name], keep=keep)
             for job in missing
         ]
         for number, future in enumerate(as_completed(waiting), start=1):
@@ -199,7 +203,9 @@ def main(
                     for source in sources
                     for of in chosen
                 ]
-                num_failed = study(todo, out, work, num_at_once=jobs, retry=retry_failed, keep=keep_runs)
+                num_failed = study(
+                    todo, Commands(threads), out, work / "runs", num_at_once=jobs, retry=retry_failed, keep=keep_runs
+                )
         _show(out, reference, as_table=show_table, as_safety=sweep is not None, curves=curves)
     except SltDinoError as error:
         say(f"error: {error}")

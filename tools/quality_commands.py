@@ -8,6 +8,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 _STOPPED = (75, 130, -signal.SIGINT, -signal.SIGTERM)
@@ -38,9 +39,11 @@ class Commands:
     Args:
         num_threads: that torch computes with in each of them. With more than one, images are decoded by as many
             processes beside it; with one, by the same process, so that it takes one core and no more.
+        program: what is started, before its arguments.
     """
 
-    def __init__(self, num_threads: int) -> None:
+    def __init__(self, num_threads: int, program: Sequence[str] = (sys.executable, "-m", "sltdino")) -> None:
+        self.program = program
         self.num_workers = num_threads if num_threads > 1 else 0
         names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
         self._environment = {**os.environ, **dict.fromkeys(names, str(num_threads)), "NO_COLOR": "1"}
@@ -58,12 +61,12 @@ class Commands:
                 if self._is_ended:
                     raise InterruptedStudyError
                 process = subprocess.Popen(
-                    [sys.executable, "-m", "sltdino", *arguments],
+                    [*self.program, *arguments],
                     env=self._environment, stdin=subprocess.DEVNULL, stdout=output, stderr=error,
                 )  # fmt: skip
                 self._at_work.add(process.pid)
-            _, status, used = os.wait4(process.pid, 0)  # and not `wait`: of one of several children, it tells what
-            process.returncode = os.waitstatus_to_exitcode(status)  # it used
+            _, status, used = os.wait4(process.pid, 0)  # as `wait`, and says what this one of several used
+            process.returncode = os.waitstatus_to_exitcode(status)
             with self._lock:
                 self._at_work.discard(process.pid)
             texts = []
