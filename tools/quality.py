@@ -57,12 +57,12 @@ def study(
     say(f"{len(jobs)} runs, {len(jobs) - len(missing)} of them made before")
     if not missing:
         return 0
-    results, num_failed = JsonLines(out), 0
-    pool, settings = ThreadPoolExecutor(num_at_once), dict[tuple[str, str], PretrainSettings]()
+    settings = dict[tuple[str, str], PretrainSettings]()
+    for job in missing:
+        if (of := (job.source.name, job.recipe.name)) not in settings:
+            settings[of] = settings_of(job, commands)
+    results, pool, num_failed = JsonLines(out), ThreadPoolExecutor(num_at_once), 0
     try:
-        for job in missing:
-            if (of := (job.source.name, job.recipe.name)) not in settings:
-                settings[of] = settings_of(job, commands)
         waiting = [
             pool.submit(run_job, job, commands, folder, settings=settings[job.source.name, job.recipe.name], keep=keep)
             for job in missing
@@ -116,7 +116,7 @@ def _show(out: Path, reference: str, *, as_table: bool, as_safety: bool, curves:
 
 
 @contextmanager
-def _held(work: Path) -> Iterator[None]:
+def held(work: Path) -> Iterator[None]:
     """Keep the working folder to one study, and begin with what a killed one left removed."""
     with files.os_errors(work):
         work.mkdir(parents=True, exist_ok=True)
@@ -191,7 +191,7 @@ def main(
                 say(f"{jobs} runs of {threads} threads on {usable_cores()} cores: minutes are not what they seem")
             chosen = recipes_of(_names(recipes), recipe or ())
             budget = _budget(chosen, minutes, steps, threads)
-            with _held(work):
+            with held(work):
                 sources = sources_of(data or (), stream=stream, group_regex=group_regex, work=work)
                 parts = {
                     s: [final_part(s)] if final else fold_parts(s, folds, work)[: 1 if sweep else None] for s in sources
