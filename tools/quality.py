@@ -190,6 +190,10 @@ def main(
             if jobs * threads > usable_cores():
                 say(f"{jobs} runs of {threads} threads on {usable_cores()} cores: minutes are not what they seem")
             chosen = recipes_of(_names(recipes), recipe or ())
+            if not data or not chosen:
+                raise SettingsError(
+                    "a study needs --data, and --recipes or --recipe; without any of them nothing is run"
+                )
             budget = _budget(chosen, minutes, steps, threads)
             with held(work):
                 sources = sources_of(data or (), stream=stream, group_regex=group_regex, work=work)

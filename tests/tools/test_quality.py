@@ -318,6 +318,7 @@ def test_what_a_killed_study_left_is_removed_but_never_a_run_that_is_still_at_wo
     [
         ("--recipes laptop", "--minutes or --steps"),
         ("--recipes laptop --minutes 1 --steps 3", "--minutes or --steps"),
+        ("--steps 3 --recipes ,", "a study needs --data, and --recipes"),
         ("--recipes nonesuch --steps 3", "no recipe 'nonesuch'"),
         ("--recipe mine='--koleo-weight -1' --steps 3", "recipe mine on crops: error: --koleo-weight"),
     ],

@@ -22,6 +22,7 @@ def test_own_recipes_come_after_the_named_ones_and_hold_flags_as_a_shell_reads_t
     [
         (["labtop"], [], "no recipe 'labtop'; choose of laptop"),
         ([], ["mine"], "write NAME="),
+        ([], ["../mine=--preset laptop"], "with a name of letters"),
         ([], ["laptop=--lr 1"], "'laptop' is a recipe of ours"),
         ([], ["mine=--a", "mine=--b"], "'mine' is there twice"),
         ([], ["mine=--notes 'open"], "No closing quotation"),
