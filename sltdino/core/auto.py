@@ -114,6 +114,7 @@ def _by_images(settings: PretrainSettings, num_images: int) -> Rules:
     temp = _teacher_temp(num_images, standardize=standardize) if loss.teacher_temp == "auto" else loss.teacher_temp
     values = {
         ("augmentation", "num_local_crops"): 0 if few else 4,
+        ("augmentation", "light"): 0.3 if few else 0.0,
         ("vit", "patch_init"): "whitened" if few else "random",
         ("vit", "weight_init"): "xavier" if few else "trunc_normal",
         ("head", "out_dim"): _num_prototypes(num_images),
