@@ -77,6 +77,10 @@ class AugmentationSettings(Section):
     """Probability of blur; auto: DINO's 1.0 for the first global crop, 0.1 for the second, 0.5 for local crops."""
     solarize_prob: Probability | Auto = "auto"
     """Probability of inverting bright pixels; auto: DINO's 0.2 for the second global crop, 0 for the others."""
+    light: Annotated[float, Field(ge=0, le=0.3)] | Auto = "auto"
+    """Uneven light on every crop: a slope across, one down, and a glow or shade in the middle, each drawn from ± this
+    share of the light; at 0.3, the most, a corner can go dark. auto: 0.3 under 20,000 images, where a run else learns
+    the light and not the hand, else 0."""
     hflip_prob: Probability = 0.5
     """Probability of mirroring a crop. Left and right mean something in signing."""
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)

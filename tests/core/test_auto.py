@@ -1,6 +1,7 @@
 """What `auto` settles to, and that it settles once."""
 
 import pytest
+from pydantic import ValidationError
 
 from sltdino.core.auto import InitialNetwork, plan, settle
 from sltdino.core.settings import PretrainSettings
@@ -38,6 +39,19 @@ def test_given_values_win_and_have_no_auto_origin() -> None:
     assert settled.settings.optimizer.learning_rate == 5e-4
     assert not {"head.out_dim", "optimizer.learning_rate"} & settled.origins.keys()
     assert settled.origins["loss.teacher_temp"] == "auto: 1,000 images"
+
+
+@pytest.mark.parametrize(("num_images", "light"), [(1, 0.3), (19_999, 0.3), (20_000, 0.0), (10**6, 0.0)])
+def test_light_is_uneven_for_few_images(num_images: int, light: float) -> None:
+    settled = settle(settings(), num_images=num_images)
+    assert settled.settings.augmentation.light == light
+    assert settled.origins["augmentation.light"] == f"auto: {num_images:,} images"
+
+
+@pytest.mark.parametrize("light", [-0.01, 0.31, "much"])
+def test_light_stays_within_what_leaves_every_pixel_some(light: object) -> None:
+    with pytest.raises(ValidationError, match=r"augmentation\.light"):
+        settings(augmentation={"light": light})
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,7 @@ ROWS: dict[str, tuple[Any, Any, Any, Any]] = {
     "augmentation.saturation":        (0.2,          0.2,          0.2,          0.2),
     "augmentation.color_jitter_prob": (0.8,          0.8,          0.8,          0.8),
     "augmentation.grayscale_prob":    (0.2,          0.2,          0.2,          0.2),
+    "augmentation.light":             (0.0,          0.0,          0.0,          0.0),  # none of them has it
     "augmentation.gaussian_blur_prob": ("auto",      "auto",       "auto",       "auto"),  # DINO's 1.0, 0.1, 0.5
     "augmentation.solarize_prob":     ("auto",       "auto",       "auto",       "auto"),  # DINO's 0, 0.2, 0
     "loss.patch_mask_prob":           (0.5,          0.5,          0.5,          0.5),
