@@ -52,7 +52,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "laptop": {
         "epochs": 100,
         "augmentation": {"image_size": 64},
-        "vit": {"patch_size": 16, "embed_dim": 128, "depth": 4, "num_heads": 4},
+        "vit": {"patch_size": 16, "embed_dim": 192, "depth": 4, "num_heads": 6},
     },
     # Caron et al. 2021, ViT-S/16
     "dino": _paper(
