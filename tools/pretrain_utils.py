@@ -144,8 +144,8 @@ class DINOMultiCropAugmentation:
             raise SettingsError(f"num_global_crops: must be at least 1 (got {num_global_crops})")
         # patches of one pixel: crops of any size are legal here, where no network is known
         settings = load_settings(flags={"train_dir": ".", "patch_size": 1, "augmentation": values}).settings
-        # unvalidated: a run's objectives need two global crops, cutting them does not; there was no uneven light
-        update = {"num_global_crops": num_global_crops, "light": 0.0}
+        # unvalidated: a run's objectives need two global crops, cutting them does not; it had no turns and no light
+        update = {"num_global_crops": num_global_crops, "light": 0.0, "rotation": 0.0}
         self._settings = settings.augmentation.model_copy(update=update)
 
     def __call__(self, image: Image.Image) -> tuple[list[Tensor], list[Tensor]]:

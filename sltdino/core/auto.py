@@ -168,6 +168,8 @@ def _by_images(settings: PretrainSettings, num_images: int) -> Rules:
     temp = _teacher_temp(num_images, standardize=standardize) if loss.teacher_temp == "auto" else loss.teacher_temp
     values = {
         ("augmentation", "num_local_crops"): 0 if few else 4,
+        ("augmentation", "solarize_prob"): 0.0 if few else "dino",
+        ("augmentation", "rotation"): 10.0 if few else 0.0,
         ("augmentation", "light"): 0.3 if few else 0.0,
         ("head", "out_dim"): _num_prototypes(num_images),
         ("loss", "standardize_teacher"): few,

@@ -75,8 +75,12 @@ class AugmentationSettings(Section):
     """Probability of dropping the colour."""
     gaussian_blur_prob: Probability | Auto = "auto"
     """Probability of blur; auto: DINO's 1.0 for the first global crop, 0.1 for the second, 0.5 for local crops."""
-    solarize_prob: Probability | Auto = "auto"
-    """Probability of inverting bright pixels; auto: DINO's 0.2 for the second global crop, 0 for the others."""
+    solarize_prob: Probability | Literal["dino"] | Auto = "auto"
+    """Probability of inverting bright pixels; dino: 0.2 for the second global crop, 0 for the others; auto: 0 under
+    20,000 images, else dino."""
+    rotation: Annotated[float, Field(ge=0, le=45)] | Auto = "auto"
+    """Crops are turned by an angle drawn from ± so many degrees; what comes from beyond their edges is mirrored. auto:
+    10 under 20,000 images, else 0."""
     light: Annotated[float, Field(ge=0, le=0.3)] | Auto = "auto"
     """Uneven light on every crop: a slope across, one down, and a glow or shade in the middle, each drawn from ± this
     share of the light; at 0.3, the most, a corner can go dark. auto: 0.3 under 20,000 images, where a run else learns

@@ -12,7 +12,7 @@ _PAPERS: dict[str, dict[str, Any]] = {
     "augmentation": {
         "image_size": 224, "num_global_crops": 2, "num_local_crops": 8,
         "brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "color_jitter_prob": 0.8, "grayscale_prob": 0.2,
-        "light": 0.0,
+        "solarize_prob": "dino", "rotation": 0.0, "light": 0.0,
     },
     "vit": {
         "backbone": "vit-small", "patch_size": 16, "drop_path": 0.1, "drop_path_uniform": False,

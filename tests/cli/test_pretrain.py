@@ -57,6 +57,7 @@ LEGACY: dict[str, tuple[list[str], str, Any]] = {
     "--aug-gaussian-blur-prob": ([".3"], "augmentation.gaussian_blur_prob", 0.3),
     "--aug-solarize-prob": ([".3"], "augmentation.solarize_prob", 0.3),
     "--aug-light": ([".2"], "augmentation.light", 0.2),
+    "--aug-rotation": (["5"], "augmentation.rotation", 5.0),
     "--aug-hflip-prob": ([".3"], "augmentation.hflip_prob", 0.3),
     "--aug-mean": ([".5", ".4", ".3"], "augmentation.mean", (0.5, 0.4, 0.3)),
     "--aug-std": ([".5", ".4", ".3"], "augmentation.std", (0.5, 0.4, 0.3)),

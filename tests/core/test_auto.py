@@ -22,7 +22,7 @@ def test_nothing_that_has_a_rule_stays_auto() -> None:
         if value == "auto"
     }
     # these follow the machine, the crop or the schedule, where they are used
-    follow = {"augmentation.gaussian_blur_prob", "augmentation.solarize_prob"}
+    follow = {"augmentation.gaussian_blur_prob"}
     assert left == {"dataset.num_workers", "loss.sinkhorn_eps"} | follow
 
 
@@ -46,6 +46,12 @@ def test_light_is_uneven_for_few_images(num_images: int, light: float) -> None:
     settled = settle(settings(), num_images=num_images)
     assert settled.settings.augmentation.light == light
     assert settled.origins["augmentation.light"] == f"auto: {num_images:,} images"
+
+
+def test_few_images_are_turned_and_not_solarized_and_many_are_as_in_dino() -> None:
+    few, many = (settle(settings(), num_images=number).settings.augmentation for number in (19_999, 20_000))
+    assert (few.rotation, few.solarize_prob) == (10.0, 0.0)
+    assert (many.rotation, many.solarize_prob) == (0.0, "dino")
 
 
 @pytest.mark.parametrize("light", [-0.01, 0.31, "much"])

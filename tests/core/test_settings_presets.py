@@ -65,7 +65,8 @@ ROWS: dict[str, tuple[Any, Any, Any, Any]] = {
     "augmentation.grayscale_prob":    (0.2,          0.2,          0.2,          0.2),
     "augmentation.light":             (0.0,          0.0,          0.0,          0.0),  # none of them has it
     "augmentation.gaussian_blur_prob": ("auto",      "auto",       "auto",       "auto"),  # DINO's 1.0, 0.1, 0.5
-    "augmentation.solarize_prob":     ("auto",       "auto",       "auto",       "auto"),  # DINO's 0, 0.2, 0
+    "augmentation.solarize_prob":     ("dino",       "dino",       "dino",       "dino"),  # 0, 0.2, 0
+    "augmentation.rotation":          (0.0,          0.0,          0.0,          0.0),
     "loss.patch_mask_prob":           (0.5,          0.5,          0.5,          0.5),
     "loss.patch_mask_ratio":          (0.3,          0.3,          0.3,          0.3),  # from 0.1 to 0.5
     "loss.patch_mask_block":          (4,            16,           4,            4),

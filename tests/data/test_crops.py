@@ -16,11 +16,11 @@ def drawn(
     augmentation: AugmentationSettings, size: tuple[int, int] = (100, 120), num_images: int = NUM_IMAGES
 ) -> ImageCrops:
     num_local = 4 if augmentation.num_local_crops == "auto" else augmentation.num_local_crops
-    light = 0.0 if augmentation.light == "auto" else augmentation.light
+    many = {"light": 0.0, "rotation": 0.0, "solarize_prob": "dino"}
+    settled = {name: value for name, value in many.items() if getattr(augmentation, name) == "auto"}
     num_crops = augmentation.num_global_crops + num_local
     uniforms = np.stack([draw_uniforms(generator(0, "crops", image), num_crops) for image in range(num_images)])
-    lit = augmentation.model_copy(update={"light": light})
-    return draw_crops(uniforms, np.tile(size, (num_images, 1)), lit)
+    return draw_crops(uniforms, np.tile(size, (num_images, 1)), augmentation.model_copy(update=settled))
 
 
 def reference_box(rng: np.random.Generator, height: int, width: int, scale: tuple[float, float]) -> tuple[int, ...]:
@@ -135,6 +135,14 @@ def test_the_light_of_one_crop_says_nothing_of_another_or_of_the_rest() -> None:
         assert np.abs(between).max() < 5 / math.sqrt(NUM_IMAGES)
 
 
+def test_angles_span_their_range_whatever_else_happens_to_the_crop() -> None:
+    crops = drawn(AugmentationSettings(rotation=12.0, color_jitter_prob=0.5)).global_crops
+    np.testing.assert_allclose(np.quantile(crops.rotation, (0, 0.25, 0.5, 0.75, 1)), (-12, -6, 0, 6, 12), atol=0.6)
+    jittered = crops.brightness != 1
+    assert abs(np.corrcoef(jittered.flatten(), crops.rotation.flatten())[0, 1]) < 5 / math.sqrt(2 * NUM_IMAGES)
+    assert not drawn(AugmentationSettings()).global_crops.rotation.any()
+
+
 def test_light_changes_nothing_else() -> None:
     without, lit = (drawn(AugmentationSettings(light=light), num_images=50) for light in (0.0, 0.3))
     for before, after in zip(without, lit, strict=True):
@@ -144,12 +152,14 @@ def test_light_changes_nothing_else() -> None:
 
 
 def test_a_setting_changes_only_what_it_is_about() -> None:
-    before = drawn(AugmentationSettings(light=0.3), num_images=50)
+    before = drawn(AugmentationSettings(light=0.3, rotation=5.0), num_images=50)
     after = drawn(
-        AugmentationSettings(brightness=0.0, hflip_prob=0.0, num_local_crops=7, gaussian_blur_prob=0.0, light=0.3),
+        AugmentationSettings(
+            brightness=0.0, hflip_prob=0.0, num_local_crops=7, gaussian_blur_prob=0.0, light=0.3, rotation=5.0
+        ),
         num_images=50,
     )
-    for name in ("boxes", "contrast", "saturation", "hue", "grayscale", "solarize", "light"):
+    for name in ("boxes", "contrast", "saturation", "hue", "grayscale", "solarize", "light", "rotation"):
         np.testing.assert_array_equal(getattr(before.global_crops, name), getattr(after.global_crops, name))
         np.testing.assert_array_equal(getattr(before.local_crops, name), getattr(after.local_crops, name)[:4])
 
