@@ -8,20 +8,45 @@ from typing import NamedTuple
 from sltdino.core.settings_presets import PRESETS
 from sltdino.errors import SettingsError
 
+_LAPTOP_VIT, _LAPTOP_CROPS = PRESETS["laptop"]["vit"], PRESETS["laptop"]["augmentation"]
 _LAPTOP_SIZE = (
-    "--image-size", "64", "--local-crop-size", "auto", "--batch-size", "32",
-    "--patch-size", "8", "--vit-embed-dim", "128", "--vit-depth", "4", "--vit-num-heads", "auto",
+    "--image-size", str(_LAPTOP_CROPS["image_size"]), "--local-crop-size", "auto", "--batch-size", "32",
+    "--patch-size", str(_LAPTOP_VIT["patch_size"]), "--vit-embed-dim", str(_LAPTOP_VIT["embed_dim"]),
+    "--vit-depth", str(_LAPTOP_VIT["depth"]), "--vit-num-heads", str(_LAPTOP_VIT["num_heads"]),
     "--out-dim", "1024", "--head-hidden-dim", "auto",
 )  # fmt: skip
 """Network, pixels, batch and heads of `--preset laptop`: two cores make about one image a second of the papers'."""
 
 RECIPES: dict[str, tuple[str, ...]] = {
     "laptop": ("--preset", "laptop"),
-    "laptop-nokoleo": ("--preset", "laptop", "--koleo-weight", "0"),
     "laptop-ibot": ("--preset", "laptop", "--algorithm", "ibot"),
+    "laptop-dinov2": ("--preset", "laptop", "--algorithm", "dinov2"),
     "dino": ("--preset", "dino", *_LAPTOP_SIZE),
     "ibot": ("--preset", "ibot", *_LAPTOP_SIZE),
     "dinov2": ("--preset", "dinov2", *_LAPTOP_SIZE, "--patch-out-dim", "1024"),
+    # laptop with one thing changed: what each is worth
+    **{
+        f"laptop-{name}": ("--preset", "laptop", *flags.split())
+        for name, flags in {
+            "xavier": "--vit-weight-init xavier",
+            "nokoleo": "--koleo-weight 0",
+            "koleo.02": "--koleo-weight 0.02",
+            "center": "--no-use-sinkhorn",
+            "nobatchnorm": "--no-head-batch-norm",
+            "prototypes256": "--out-dim 256",
+            "solarize": "--aug-solarize-prob dino",
+            "noturn": "--aug-rotation 0",
+            "nolight": "--aug-light 0",
+            "nocolour": "--aug-color-jitter-prob 0 --aug-grayscale-prob 0",
+            "local4": "--num-local-crops 4",
+            "batch64": "--batch-size 64",
+            "lr.001": "--learning-rate 1e-3",
+            "droppath.1": "--vit-drop-path 0.1",
+            "depth6": "--vit-depth 6",
+            "width128": "--vit-embed-dim 128 --vit-num-heads 4",
+            "patch8": "--patch-size 8 --vit-num-heads 12",
+        }.items()
+    },
 }
 """Of training. The papers' differ from laptop in everything but the size."""
 
@@ -100,6 +125,4 @@ def _refuse_absent_preset(recipe: Recipe) -> None:
     """Say it before anything runs, and not once for every run."""
     for flag, value in zip(recipe.flags, recipe.flags[1:], strict=False):
         if flag == "--preset" and value not in PRESETS:
-            raise SettingsError(
-                f"--recipes {recipe.name}: this version has no --preset {value}, but {', '.join(PRESETS)}; leave it out"
-            )
+            raise SettingsError(f"--recipe {recipe.name}: no --preset {value}; there are {', '.join(PRESETS)}")
