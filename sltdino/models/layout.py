@@ -33,7 +33,7 @@ _FEATURE_IMAGES = 128
 
 @torch.no_grad()
 def layout_weights(network: "VisionTransformer") -> None:
-    """Set the weights, but those of norms, registers and mask token, for images of which nothing is known: see `calibrate`.
+    """Set the weights, but not norms, registers and mask token, for images of which nothing is known: see `calibrate`.
 
     Draws from torch's global generator. A network narrower than `LEAST_LAYOUT_WIDTH` is refused in its settings.
     """
