@@ -1,28 +1,23 @@
 """Settle every `auto` value: from the number of images, the batch and the length of the run to plain numbers.
 
-The sources are the papers' tables and lightly-train's defaults for small data. Settled once, at a run's start; the
-numbers are recorded in params.json and in every checkpoint, and a resumed run keeps them.
+The sources are the papers' tables, lightly-train's number of prototypes, and for few images what was measured on a
+thousand crops. Settled once, at a run's start, or where it is given minutes once its steps are timed; the numbers are
+recorded in params.json and in every checkpoint, and a resumed run keeps them.
 """
 
 import math
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
+from sltdino.core.auto_network import InitialNetwork, Rules, contradictions, network_rules
 from sltdino.core.auto_papers import PAPERS, paper_lengths, paper_rate
 from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_base import known, whole
-from sltdino.core.settings_checks import FALLBACK_PATCH_SIZE
 from sltdino.errors import SettingsError
 
 FEW_IMAGES = 20_000
 """Below it, centering by a running mean and fixed temperatures leave the loss at ln K or on one prototype."""
-_SIZE = ("embed_dim", "depth", "num_heads")
-_NAMED_SIZES = {"vit-tiny": (192, 12, 3), "vit-small": (384, 12, 6), "vit-base": (768, 12, 12)}
-_RANDOM_START = {
-    "patch_size": FALLBACK_PATCH_SIZE, "mlp_ratio": 4.0, "registers": 0, "layer_scale": 0.0, "layer_norm_eps": 1e-5,
-}  # fmt: skip
 
 
 class Settled(NamedTuple):
@@ -31,21 +26,6 @@ class Settled(NamedTuple):
     settings: PretrainSettings
     origins: dict[str, str]
     """For each value that was settled here, by dotted key, from what."""
-
-
-class InitialNetwork(NamedTuple):
-    """The network of the weights that a run starts from."""
-
-    name: str
-    """Of the file, for the record."""
-    patch_size: int
-    embed_dim: int
-    depth: int
-    num_heads: int
-    mlp_ratio: float
-    registers: int
-    layer_scale: float
-    layer_norm_eps: float
 
 
 class Plan(NamedTuple):
@@ -121,7 +101,7 @@ def settle(
     Raises:
         SettingsError: a given value does not fit a settled one, or not the weights; epochs and minutes are given.
     """
-    if initial is not None and (problems := list(_contradictions(settings, initial))):
+    if initial is not None and (problems := list(contradictions(settings, initial))):
         raise SettingsError(*problems)
     if settings.train_minutes is not None and settings.epochs != "auto":
         raise SettingsError(f"--train-minutes: {two_lengths(f'{settings.epochs:g} epochs')}")
@@ -129,10 +109,10 @@ def settle(
     if settings.epochs == "auto" and (length := length or (None if settings.train_minutes else USUAL_LENGTH)):
         settings = settings.model_copy(update={"epochs": whole(length.epochs)})
         origins["epochs"] = f"auto: {length.source}"
-    rules = {**_by_images(settings, num_images), **_network(settings, initial)}
+    network = network_rules(settings, initial, num_images=num_images, has_few=num_images < FEW_IMAGES)
+    rules = {**_by_images(settings, num_images), **network}
     images_per_step = _images_per_step(settings, world_size)
     rate = usual_learning_rate(num_images=num_images, images_per_step=images_per_step)
-    rules["vit", "weight_init"] = _weight_init(settings, initial, num_images)
     rules["optimizer", "learning_rate"] = (rate, f"{images_per_step} images per step")
     rules |= paper_rate(settings.preset, images_per_step=images_per_step)
     if settings.epochs != "auto":
@@ -154,10 +134,6 @@ def settle(
 
 def _images_per_step(settings: PretrainSettings, world_size: int) -> int:
     return settings.dataset.batch_size * settings.optimizer.accumulate_steps * world_size
-
-
-Rules = dict[tuple[str, str], tuple[Any, str]]
-"""From section and key to the value, and what it follows from."""
 
 
 def _by_images(settings: PretrainSettings, num_images: int) -> Rules:
@@ -192,76 +168,6 @@ def _by_length(settings: PretrainSettings, steps: Plan, *, eval_every: float | N
     return {("optimizer", "teacher_momentum_base"): momentum} | {
         key: (value, f"{epochs:.6g} epochs") for key, value in values.items()
     }
-
-
-def _network(settings: PretrainSettings, initial: InitialNetwork | None) -> Rules:
-    """As the weights it starts from; else of the named size, with the values of a random start."""
-    if initial is not None:
-        vit = initial._asdict()
-        named = [name for name, size in _NAMED_SIZES.items() if size == tuple(vit[key] for key in _SIZE)]
-        vit |= {"backbone": named[0]} if named else {}
-        source = vit.pop("name")
-    else:
-        vit = _RANDOM_START | _named_size(settings)
-        source = vit["backbone"]
-    embed_dim, patch_size = (vit[key] if getattr(settings.vit, key) == "auto" else getattr(settings.vit, key)
-                             for key in ("embed_dim", "patch_size"))  # fmt: skip
-    local_crop_size = max(2, round(settings.augmentation.image_size * 3 / 7 / patch_size)) * patch_size
-    return {("vit", key): (value, source) for key, value in vit.items()} | {
-        ("vit", "num_heads"): (vit["num_heads"], source if initial else f"width {embed_dim}"),
-        ("head", "hidden_dim"): (min(2048, 4 * embed_dim), f"width {embed_dim}"),
-        ("augmentation", "local_crop_size"): (local_crop_size, "3/7 of the image size"),
-    }
-
-
-def _weight_init(settings: PretrainSettings, initial: InitialNetwork | None, num_images: int) -> tuple[str, str]:
-    """What layout starts with is lost where LayerScale silences the branches."""
-    if initial is not None:
-        return "trunc_normal", initial.name
-    if num_images >= FEW_IMAGES:
-        return "trunc_normal", f"{num_images:,} images"
-    if settings.vit.layer_scale not in ("auto", 0.0):
-        return "xavier", f"{num_images:,} images, LayerScale"
-    return "layout", f"{num_images:,} images"
-
-
-def _named_size(settings: PretrainSettings) -> dict[str, Any]:
-    vit = settings.vit
-    name = "vit-small" if vit.backbone == "auto" else vit.backbone
-    width, depth, heads = _NAMED_SIZES[name]
-    embed_dim = width if vit.embed_dim == "auto" else vit.embed_dim
-    per_64 = range(max(1, embed_dim // 64), 0, -1)
-    num_heads = heads if embed_dim == width else next(number for number in per_64 if embed_dim % number == 0)
-    return {"backbone": name, "embed_dim": embed_dim, "depth": depth, "num_heads": num_heads}
-
-
-def _contradictions(settings: PretrainSettings, initial: InitialNetwork) -> Iterator[str]:
-    """Given values that the weights cannot have, each with both values. Registers and epsilon may differ."""
-    vit, weights = settings.vit, f"the weights in {initial.name}"
-    if vit.backbone != "auto":
-        size = dict(zip(_SIZE, _NAMED_SIZES[vit.backbone], strict=True))
-        if wrong := [key for key in _SIZE if getattr(vit, key) == "auto" and getattr(initial, key) != size[key]]:
-            asked, found = (", ".join(f"{key} {row[key]}" for key in wrong) for row in (size, initial._asdict()))
-            yield f"--backbone: {vit.backbone} has {asked}, and {weights} have {found}; {_way_out('--backbone')}"
-    for key in (*_SIZE, "mlp_ratio"):
-        given, found = getattr(vit, key), getattr(initial, key)
-        if given not in ("auto", found):
-            flag = f"--vit-{key.replace('_', '-')}"
-            yield f"{flag}: {given}, and {weights} have {found}; {_way_out(flag)}"
-    if vit.patch_size not in ("auto", initial.patch_size) and not settings.init_resample_patch:
-        yield (
-            f"--patch-size: {vit.patch_size}, and {weights} have {initial.patch_size}; "
-            f"{_way_out('--patch-size')}, or add --init-resample-patch, which resamples their patch kernels"
-        )
-    if vit.layer_scale != "auto" and bool(vit.layer_scale) != bool(initial.layer_scale):
-        found = "one" if initial.layer_scale else "none"
-        yield f"--vit-layer-scale: {vit.layer_scale}, and {weights} have {found}; {_way_out('--vit-layer-scale')}"
-    if vit.weight_init == "layout":
-        yield f"--vit-weight-init: layout would replace {weights}; leave it out"
-
-
-def _way_out(flag: str) -> str:
-    return f"leave it out, or over a preset pass {flag} auto"
 
 
 def _num_prototypes(num_images: int) -> int:

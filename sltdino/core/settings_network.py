@@ -39,8 +39,8 @@ class VitSettings(Section):
     """Epsilon of every LayerNorm; auto: 1e-5, which is what SLT computes with."""
     weight_init: Literal["layout", "xavier", "trunc_normal"] | Auto = "auto"
     """How the network starts: layout, where the CLS token sees from the first step what is where in the picture;
-    Xavier uniform matrices, as MAE and JAX's ViT; or DINO's normal of std 0.02; auto: layout under 20,000 images where
-    there is neither LayerScale nor --init-from."""
+    Xavier uniform matrices, as MAE and JAX's ViT; or DINO's normal of std 0.02; auto: layout under 20,000 images, or
+    xavier with LayerScale or random positions; else, and with --init-from, trunc_normal."""
     positions: Literal["sincos", "random"] = "sincos"
     """How the learned position embedding starts: 2-D sine-cosine, or normal noise of std 0.02; layout has its own."""
 

@@ -18,19 +18,25 @@ if TYPE_CHECKING:
 
 CONTENT_STD = 0.5
 """Of the embedded patches, beside positions of 1."""
-_POSITION_SHARE = 4
-"""One channel in so many holds the position and nothing of the picture."""
+_POSITION_SHARE, _LEAST_POSITION = 4, 3
+"""One channel in so many of an embedded patch holds the position and nothing of the picture; and a constant, the row
+and the column at least."""
 _FALL = 4.0
-"""Nats by which a head's attention score has fallen halfway to the next head's place: fields that hardly overlap."""
+"""Nats by which a head's attention score has fallen halfway to the place below: fields that hardly overlap."""
 _ATTENTION_SCALE, _MLP_SCALE = 0.5, 0.25
 """Of what a branch adds: enough to be heard, little enough that the picture is not drowned by random features of it."""
 _CHUNK = 32
 """Images that are embedded at once."""
+_FEATURE_IMAGES = 128
+"""Whose features are averaged: a mean to a tenth of their spread, for the whole network's forward pass of each."""
 
 
 @torch.no_grad()
 def layout_weights(network: "VisionTransformer") -> None:
-    """Set all weights from torch's global generator, for images of which nothing is known: see `calibrate`."""
+    """Set the weights, but not norms, registers and mask token, for images of which nothing is known: see `calibrate`.
+
+    Draws from torch's global generator. A network narrower than `LEAST_LAYOUT_WIDTH` is refused in its settings.
+    """
     width = network.embed_dim
     num_content = _num_content(width)
     codes_ND = torch.zeros(network.grid_size**2, width)
@@ -62,8 +68,10 @@ def layout_weights(network: "VisionTransformer") -> None:
 def calibrate(network: "VisionTransformer", images: Tensor) -> None:
     """Scale the embedded patches of `images` to `CONTENT_STD` about zero, and take the mean out of their CLS features.
 
+    Of the features, the mean of the first `_FEATURE_IMAGES` is taken.
+
     Args:
-        network: with `layout_weights`; changed in place.
+        network: with `layout_weights`, in evaluation mode; changed in place.
         images: `[B, 3, H, W]`, normalised as in training.
     """
     embed, norm = network.patch_embed, network.norm
@@ -79,13 +87,13 @@ def calibrate(network: "VisionTransformer", images: Tensor) -> None:
     scale = CONTENT_STD / math.sqrt(max(variance, 1e-12))
     embed.proj.weight.mul_(scale)
     assert embed.proj.bias is not None
-    embed.proj.bias.copy_(-mean_D * scale)
-    features_BD = torch.cat([network(chunk) for chunk in torch.split(images, _CHUNK)])
+    embed.proj.bias.sub_(mean_D).mul_(scale)
+    features_BD = torch.cat([network(chunk) for chunk in torch.split(images[:_FEATURE_IMAGES], _CHUNK)])
     norm.bias.sub_(features_BD.mean(dim=0))
 
 
 def _num_content(width: int) -> int:
-    return width - max(1, width // _POSITION_SHARE)
+    return width - max(_LEAST_POSITION, width // _POSITION_SHARE)
 
 
 def position_codes(places_N2: Tensor, num_channels: int) -> Tensor:
@@ -105,26 +113,28 @@ def position_codes(places_N2: Tensor, num_channels: int) -> Tensor:
 def orthogonal(rows: int, columns: int) -> Tensor:
     """A random matrix `[rows, columns]` with orthonormal rows, or columns where there are fewer."""
     tall = torch.randn(max(rows, columns), min(rows, columns), dtype=torch.float64)
-    columns_orthonormal, triangle = torch.linalg.qr(tall)
+    columns_orthonormal, triangle = torch.linalg.qr(tall.float())
     columns_orthonormal = columns_orthonormal * triangle.diagonal().sign()  # libraries choose them otherwise
     matrix: Tensor = columns_orthonormal if rows >= columns else columns_orthonormal.T
-    return matrix.float()
+    return matrix
 
 
 def _places(num_blocks: int, num_heads: int) -> Tensor:
-    """`[L, H, 2]`: the centres of a grid of as many fields as there are heads, in random order."""
+    """`[L, H, 2]`: the centres of as many fields as there are heads, in rows as even as can be, in random order."""
     number = num_blocks * num_heads
-    rows = max(row for row in range(1, math.isqrt(number) + 1) if number % row == 0)
-    row_R, column_C = ((torch.arange(n) + 0.5) / n for n in (rows, number // rows))
-    return torch.cartesian_prod(row_R, column_C)[torch.randperm(number)].view(num_blocks, num_heads, 2)
+    rows = math.isqrt(number)
+    columns = [number // rows + (row < number % rows) for row in range(rows)]
+    places = [((row + 0.5) / rows, (column + 0.5) / n) for row, n in enumerate(columns) for column in range(n)]
+    return torch.tensor(places)[torch.randperm(number)].view(num_blocks, num_heads, 2)
 
 
 def _look_at(block: "Block", places_H2: Tensor, cls_D: Tensor, num_content: int, *, spacing: float) -> None:
     """Let each head of the CLS token, `cls_D` after the norm, attend to its place, and carry the picture from there.
 
-    Keys read the position alone, in a random basis that begins with the place's own code, and the CLS token's query
-    lies along it, so scores fall with the cosine of the codes. Values and output are orthogonal and read the content
-    alone.
+    Keys read the position alone, along random directions and first along the place's own code, and the CLS token's
+    query lies along that one, so scores fall with the cosine of the codes. Values read the content alone; they and the
+    output are orthogonal. Of deep networks the last blocks look less sharply, as what the CLS token has seen turns it
+    away from `cls_D`.
     """
     attn, width = block.attn, len(cls_D)
     head_width, num_positions = width // attn.num_heads, width - num_content

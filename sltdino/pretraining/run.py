@@ -157,7 +157,7 @@ def _go_on(
         return summary_of(out, step, state["progress"])
     refuse_missing(settings.track)
     with out_of_memory_said():
-        session = build_session(settings, images, world)
+        session = build_session(settings, images, world, is_resumed=True)
     check_same_state(state, session.trainer.objective)
     total = session.plan.total_steps
     with RunDir.open(out, session.settings.checkpointing) as run:

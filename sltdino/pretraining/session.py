@@ -47,12 +47,18 @@ class Session(NamedTuple):
 
 
 def build_session(
-    settings: PretrainSettings, images: ImageFolder, world: World, *, initial: ImportedBackbone | None = None
+    settings: PretrainSettings,
+    images: ImageFolder,
+    world: World,
+    *,
+    initial: ImportedBackbone | None = None,
+    is_resumed: bool = False,
 ) -> Session:
     """Build model, objective, optimizer and data of a run whose settings are settled.
 
     Args:
-        initial: weights to start from; without them, at random. A resumed run loads over both.
+        initial: weights to start from; without them, at random.
+        is_resumed: whether a checkpoint is loaded next, over whatever the networks started from.
 
     Raises:
         DataError: fewer images than one step needs. SettingsError: as `build_probes`.
@@ -61,7 +67,7 @@ def build_session(
     batches = build_batches(settings, images, world)
     probes = build_probes(settings, images)
     model = build_model(settings)
-    adapted = start_weights(model, settings, images, initial)
+    adapted = [] if is_resumed else start_weights(model, settings, images, initial)
     trainer = build_trainer(model, settings, steps, world)
     return Session(settings, world, images, steps, trainer, batches, probes, adapted)
 
@@ -163,7 +169,7 @@ def _num_patch_prototypes(settings: PretrainSettings) -> int:
 
 
 def _calibrate(model: StudentTeacher, images: ImageFolder, settings: PretrainSettings) -> None:
-    """Fit both networks' layout start to a fixed sample of the training images. A resumed run loads over it."""
+    """Fit the layout start of both networks to a fixed sample of the training images."""
     crops = settings.augmentation
     pixels = Pixels(crops.image_size, crops.mean, crops.std)
     order = generator(settings.seed, "calibration").permutation(len(images)).tolist()
@@ -175,6 +181,6 @@ def _calibrate(model: StudentTeacher, images: ImageFolder, settings: PretrainSet
             break
     if not sample:
         raise DataError(f"none of {len(order[: 2 * CALIBRATION_IMAGES])} images tried can be read; look at the files")
-    images_of_sample = torch.stack(sample)
-    for network in (model.student, model.teacher):
-        calibrate(network.backbone, images_of_sample)
+    backbone = model.teacher.backbone.eval()  # else stochastic depth would draw from torch's global generator
+    calibrate(backbone, torch.stack(sample))
+    model.student.backbone.load_state_dict(backbone.state_dict())

@@ -3,7 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
-from sltdino.core.auto import InitialNetwork, plan, settle
+from sltdino.core.auto import plan, settle
+from sltdino.core.auto_network import InitialNetwork
 from sltdino.core.settings import PretrainSettings
 from sltdino.errors import SettingsError
 
@@ -117,6 +118,22 @@ def test_plan_drops_the_incomplete_batch_after_all_repeats() -> None:
     given = settings(epochs=3, pseudo_epochs=2, dataset={"batch_size": 8}, optimizer={"accumulate_steps": 2})
     assert plan(given, num_images=20) == (16, 2, 6)
     assert plan(given, num_images=20, world_size=2) == (32, 1, 3)
+
+
+@pytest.mark.parametrize(
+    ("vit", "others"),
+    [
+        ({"layer_scale": 1e-5}, "LayerScale"),
+        ({"embed_dim": 7, "num_heads": 1}, "width 7"),
+        ({"positions": "random"}, "random positions"),
+    ],
+)
+def test_few_images_start_from_xavier_matrices_where_the_layout_cannot_be(vit: dict[str, object], others: str) -> None:
+    settled = settle(settings(vit=vit), num_images=1000)
+    assert settled.settings.vit.weight_init == "xavier"
+    assert settled.origins["vit.weight_init"] == f"auto: 1,000 images, {others}"
+    with pytest.raises(ValidationError, match="layout"):
+        settings(vit={**vit, "weight_init": "layout"})
 
 
 WEIGHTS = InitialNetwork(

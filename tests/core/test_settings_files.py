@@ -198,7 +198,7 @@ def test_a_switch_turned_off_is_named_as_it_was_typed() -> None:
 def test_a_named_preset_wins_over_the_streams_and_loses_to_files_and_flags(write: Any) -> None:
     file = write('preset = "laptop"\n[vit]\ndepth = 6\n', name="small.toml")
     settings, origins = load_settings("hands", files=[file], flags={"train_dir": "crops", "epochs": 7})
-    assert (settings.vit.embed_dim, settings.vit.depth, settings.epochs) == (128, 6, 7)
+    assert (settings.vit.embed_dim, settings.vit.depth, settings.epochs) == (192, 6, 7)
     assert settings.augmentation.hflip_prob == 0.0
     assert (origins["vit.embed_dim"], origins["augmentation.hflip_prob"]) == ("preset laptop", "preset hands")
     assert origins["vit.depth"].endswith("small.toml:3")

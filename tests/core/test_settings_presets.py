@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from sltdino.core.auto import InitialNetwork, Settled, settle
+from sltdino.core.auto import Settled, settle
+from sltdino.core.auto_network import InitialNetwork
 from sltdino.core.settings_files import load_settings
 from sltdino.core.settings_presets import PRESETS
 from sltdino.core.settings_schema import BY_KEY, flatten

@@ -16,7 +16,7 @@ def network(seed: int = 0, weight_init: str = "layout", **shape: int) -> VisionT
     shape = {"embed_dim": 64, "depth": 4, "num_heads": 4, "patch_size": 8} | shape
     rest = {"mlp_ratio": 4.0, "registers": 0, "layer_scale": 0.0, "layer_norm_eps": 1e-5, "weight_init": weight_init}
     torch.manual_seed(seed)
-    return VisionTransformer(VitSettings.model_validate({**shape, **rest}), image_size=32).eval()
+    return VisionTransformer(VitSettings.model_validate({**rest, **shape}), image_size=32).eval()
 
 
 def pictures(number: int, *, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -48,10 +48,23 @@ def test_untrained_features_tell_pictures_apart_by_what_is_where() -> None:
 
 
 @pytest.mark.parametrize(
-    "shape", [{"patch_size": 4, "num_heads": 16}, {"num_heads": 8}, {"embed_dim": 48, "depth": 3}], ids=str
-)
+    "shape",
+    [{"patch_size": 4, "num_heads": 16}, {"num_heads": 8}, {"embed_dim": 48, "depth": 3}, {"registers": 4},
+     {"embed_dim": 65, "num_heads": 13, "depth": 1}],
+    ids=str,
+)  # fmt: skip
 def test_other_shapes_do_so_too(shape: dict[str, int]) -> None:
     assert accuracy(network(**shape)) > 0.8
+
+
+@pytest.mark.parametrize("width", [8, 9, 11, 16])
+@torch.no_grad()
+def test_a_narrow_network_starts_finite_and_tells_rows_and_columns_apart(width: int) -> None:
+    backbone, (images, _) = network(embed_dim=width, num_heads=1), pictures(32, seed=3)
+    calibrate(backbone, images)
+    assert all(value.isfinite().all() for value in backbone.state_dict().values())
+    attention_LHN = attention_of_cls(backbone, images)
+    assert len(set(attention_LHN.argmax(dim=-1).flatten().tolist())) == 4
 
 
 def test_position_codes_are_products_of_cosines() -> None:
