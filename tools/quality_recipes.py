@@ -10,7 +10,7 @@ from sltdino.errors import SettingsError
 
 _LAPTOP_SIZE = (
     "--image-size", "64", "--local-crop-size", "auto", "--batch-size", "32",
-    "--patch-size", "8", "--vit-embed-dim", "128", "--vit-depth", "4", "--vit-num-heads", "auto",
+    "--patch-size", "16", "--vit-embed-dim", "192", "--vit-depth", "4", "--vit-num-heads", "6",
     "--out-dim", "1024", "--head-hidden-dim", "auto",
 )  # fmt: skip
 """Network, pixels, batch and heads of `--preset laptop`: two cores make about one image a second of the papers'."""
