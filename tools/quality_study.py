@@ -110,7 +110,7 @@ def settings_of(job: Job, commands: Commands) -> PretrainSettings:
 
 def _measured(job: Job, commands: Commands, run: Path, settings: PretrainSettings) -> dict[str, Any]:
     steps_of = plan(settings, num_images=job.part.num_train)
-    length = _length(job, commands, steps_of) if job.recipe.is_trained else ["--epochs", "1"]
+    length = _length(job, steps_of) if job.recipe.is_trained else ["--epochs", "1"]
     trained = commands.run(*_pretrain(job, commands), *length, "--output-dir", str(run), "--quiet")
     history = history_of(run, images_per_step=steps_of.images_per_step)
     is_ended = trained.exit_code == CollapsedError.exit_code and history.health in COLLAPSES
@@ -138,24 +138,13 @@ def _pretrain(job: Job, commands: Commands) -> list[str]:
     ]  # fmt: skip
 
 
-def _length(job: Job, commands: Commands, steps_of: Plan) -> list[str]:
-    """The flags that give a run its budget; steps become whole epochs, the last of which is begun within them."""
+def _length(job: Job, steps_of: Plan) -> list[str]:
+    """The flags that give a run its budget; steps are a part of an epoch where they end inside one."""
     if job.budget.minutes is not None:
-        return _minutes(job, commands, job.budget.minutes)
+        return ["--train-minutes", f"{job.budget.minutes:g}"]
     assert job.budget.steps is not None
     # of a fold smaller than a batch there are none, which is for `pretrain` to refuse
-    return ["--epochs", str(max(1, -(-job.budget.steps // max(1, steps_of.steps_per_epoch))))]
-
-
-def _minutes(job: Job, commands: Commands, minutes: float) -> list[str]:
-    """A run of so many minutes: by its own flag, or where this version has none, by the speed of a dry run."""
-    if "train_minutes" in PretrainSettings.model_fields:
-        return ["--train-minutes", f"{minutes:g}"]
-    forecast = json.loads(_output(commands.run(*_pretrain(job, commands), "--dry-run", "--json", "--quiet")))[
-        "forecast"
-    ]
-    images_per_epoch = forecast["plan"]["steps_per_epoch"] * forecast["plan"]["images_per_step"]
-    return ["--epochs", str(max(1, round(60 * minutes * forecast["speed"]["together"] / images_per_epoch)))]
+    return ["--epochs", str(job.budget.steps / max(1, steps_of.steps_per_epoch))]
 
 
 def _output(ended: Ended) -> str:

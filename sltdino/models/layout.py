@@ -25,7 +25,7 @@ _FALL = 4.0
 """Nats by which a head's attention score has fallen halfway to the place below: fields that hardly overlap."""
 _ATTENTION_SCALE, _MLP_SCALE = 0.5, 0.25
 """Of what a branch adds: enough to be heard, little enough that the picture is not drowned by random features of it."""
-_CHUNK = 32
+CHUNK = 32
 """Images that are embedded at once."""
 _FEATURE_IMAGES = 128
 """Whose features are averaged: a mean to a tenth of their spread, for the whole network's forward pass of each."""
@@ -77,7 +77,7 @@ def calibrate(network: "VisionTransformer", images: Tensor) -> None:
     embed, norm = network.patch_embed, network.norm
     num_content = _num_content(network.embed_dim)
     sums, squares, count = torch.zeros(network.embed_dim, dtype=torch.float64), 0.0, 0
-    for chunk in torch.split(images, _CHUNK):
+    for chunk in torch.split(images, CHUNK):
         tokens_MD = embed(chunk).flatten(0, 1).double()
         sums += tokens_MD.sum(dim=0)
         squares += tokens_MD.square().sum().item()
@@ -88,7 +88,7 @@ def calibrate(network: "VisionTransformer", images: Tensor) -> None:
     embed.proj.weight.mul_(scale)
     assert embed.proj.bias is not None
     embed.proj.bias.sub_(mean_D).mul_(scale)
-    features_BD = torch.cat([network(chunk) for chunk in torch.split(images[:_FEATURE_IMAGES], _CHUNK)])
+    features_BD = torch.cat([network(chunk) for chunk in torch.split(images[:_FEATURE_IMAGES], CHUNK)])
     norm.bias.sub_(features_BD.mean(dim=0))
 
 

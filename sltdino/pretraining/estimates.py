@@ -15,6 +15,7 @@ from sltdino.core.distributed import World
 from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_base import known
 from sltdino.models.cost import Shape, forward_bytes, forward_flops, kept_bytes, passing_bytes, step_flops, step_shape
+from sltdino.models.layout import CHUNK
 from sltdino.pretraining.finish import export_paths
 from sltdino.pretraining.loop import num_workers
 from sltdino.pretraining.measured import Speed
@@ -58,7 +59,7 @@ class Memory(NamedTuple):
     activations: int
     """What the forward passes of one batch keep, and the gradients where the backward pass starts."""
     start: int
-    """Images that a layout start is calibrated on, before there are gradients; else 0."""
+    """What calibrating a layout start takes, before there are gradients; else 0."""
     evaluation: int
     """Images and features of the probes."""
     batches: int
@@ -207,10 +208,11 @@ def evaluation_seconds(settings: PretrainSettings, size: Size, probes: Probes, s
 
 
 def _calibration_bytes(settings: PretrainSettings, shape: Shape, num_images: int) -> int:
-    """The sample's images and their stack."""
+    """The sample's images and their stack, and the forward pass of a few."""
     if settings.vit.weight_init != "layout":
         return 0
-    return min(CALIBRATION_IMAGES, num_images) * 2 * 4 * 3 * shape.global_size**2
+    passing = min(CHUNK, num_images) * forward_bytes(shape, shape.global_size)
+    return min(CALIBRATION_IMAGES, num_images) * 2 * 4 * 3 * shape.global_size**2 + round(passing)
 
 
 def _batches_bytes(settings: PretrainSettings, shape: Shape, batch_size: int) -> int:

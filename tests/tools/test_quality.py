@@ -19,10 +19,12 @@ from quality_commands import Commands, InterruptedStudyError
 from quality_data import Part, Source
 from quality_metrics import history_of
 from quality_recipes import Recipe
-from quality_study import Budget, Job, recorded
+from quality_study import Budget, Job, _length, recorded
 
+from sltdino.core.auto import Plan, plan
 from sltdino.core.lock import FolderLock
 from sltdino.core.run_files import read_metrics
+from sltdino.core.settings import PretrainSettings
 from sltdino.errors import RunInUseError, SettingsError
 
 QUALITY = Path(__file__).parents[2] / "tools" / "quality.py"
@@ -109,8 +111,8 @@ def test_a_study_trains_and_judges_the_recipe_on_signers_that_it_has_not_seen(re
 def test_its_length_and_curve_are_those_of_the_run(real: Real) -> None:
     record, metrics = real.record, list(read_metrics(real.run))
     evaluations = [each for each in metrics if each["context"] == "eval"]
-    per_epoch = record["num_train"] // 8
-    assert record["steps"] == per_epoch * -(-5 // per_epoch)
+    assert record["steps"] == 5
+    assert 5 % (record["num_train"] // 8)  # which is inside an epoch
     assert record["images_seen"] == 8 * record["steps"]
     assert [point["knn"] for point in record["curve"]] == [each["knn"] for each in evaluations]
     assert [point["images"] for point in record["curve"]] == [8 * each["step"] for each in evaluations]
@@ -144,6 +146,15 @@ def test_training_time_is_what_the_records_say_of_their_steps(tmp_path: Path) ->
     assert (found.steps, found.images, found.seconds, found.health) == (10, 80, 7.0, "healthy")
     assert found.collapse_found
     assert found.moments == [(0, 0, 0.0, 0.1, 2.0), (6, 48, 0.1, 0.2, 3.0)]
+
+
+@pytest.mark.parametrize("steps", [1, 5, 7, 300, 12_345])
+@pytest.mark.parametrize("per_epoch", [1, 3, 38, 997])
+def test_a_budget_of_steps_is_as_many_to_the_step(steps: int, per_epoch: int, tmp_path: Path) -> None:
+    (job,) = (job._replace(budget=Budget(1, steps=steps)) for job in jobs_of(tmp_path, 1))
+    flag, epochs = _length(job, Plan(8, per_epoch, 0))
+    settings = PretrainSettings.model_validate({"train_dir": "crops", "epochs": epochs, "dataset": {"batch_size": 8}})
+    assert (flag, plan(settings, num_images=8 * per_epoch).total_steps) == ("--epochs", steps)
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """The recipes of a study, and those that a user adds."""
 
+import json
+
 import pytest
 from quality_recipes import BASELINES, RECIPES, recipes_of
 
@@ -40,6 +42,24 @@ def test_the_settings_of_every_recipe_can_be(name: str, pictures: object, capsys
     command = ["pretrain", "hands", "--train-dir", str(pictures), *RECIPES[name], "--batch-size", "8"]
     assert app([*command, "--print-config=json"], standalone_mode=False) is None
     assert '"image_size": 64' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["dino", "ibot", "dinov2"])
+def test_the_papers_recipes_have_the_size_of_laptop(
+    name: str, pictures: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def sizes(name: str) -> list[object]:
+        command = ["pretrain", "hands", "--train-dir", str(pictures), *RECIPES[name], "--print-config=json"]
+        app(command, standalone_mode=False)
+        printed = json.loads(capsys.readouterr().out)
+        crops, vit, head = printed["augmentation"], printed["vit"], printed["head"]
+        return [
+            *(vit[key] for key in ("patch_size", "embed_dim", "depth", "num_heads", "mlp_ratio")),
+            crops["image_size"], crops["local_crop_size"], printed["dataset"]["batch_size"],
+            head["out_dim"], head["hidden_dim"],
+        ]  # fmt: skip
+
+    assert sizes(name) == sizes("laptop")
 
 
 def test_baselines_start_as_laptop_does() -> None:
