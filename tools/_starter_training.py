@@ -16,8 +16,8 @@ from sltdino.core.settings_network import VitSettings
 from sltdino.data.crops import draw_crops, draw_uniforms
 from sltdino.data.kernels import apply_crops
 from sltdino.data.synthetic_starter import Drawings
+from sltdino.models.layout import calibrate
 from sltdino.models.vit import VisionTransformer, patches
-from sltdino.models.whitening import whiten_patch_embedding
 
 _MATRIX_RATE, _OTHER_RATE, _DECAY = 0.02, 1e-3, 0.05
 """Peak learning rates of Muon and AdamW, and the weight decay of matrices."""
@@ -129,7 +129,7 @@ class Teller(nn.Module):
 def fresh(
     vit: VitSettings, augmentation: AugmentationSettings, drawings: Mapping[str, Drawings], *, seed: int
 ) -> Teller:
-    """The network before training, its patch embedding whitened on drawings."""
+    """The network before training, with the layout start fitted to drawings."""
     torch.manual_seed(seed)
     backbone = VisionTransformer(vit, image_size=augmentation.image_size)
     scales, seen = dict[str, Scale](), list[Tensor]()
@@ -138,7 +138,7 @@ def fresh(
         view = views(found, rows, augmentation, generator(seed, "scales", subject))
         scales[subject] = Scale(view.targets.mean(0), view.targets.std(0) + 1e-3)
         seen.append(view.images)
-    whiten_patch_embedding(backbone.patch_embed, torch.cat(seen))
+    calibrate(backbone.eval(), torch.cat(seen))
     return Teller(backbone, scales)
 
 

@@ -75,10 +75,13 @@ def main(
 
 
 def laptop() -> PretrainSettings:
-    """The settings of the laptop preset for a start at random, with one crop of each image and nothing `auto`."""
+    """The settings of the laptop preset for a start without weights, with one crop of each image and nothing `auto`.
+
+    Crops are not turned: the drawings are, and what is known of their places is of upright crops.
+    """
     flags = {"train_dir": ".", "preset": "laptop", "init_from": "none"}
     settings = settle(load_settings("hands", flags=flags).settings, num_images=1000).settings
-    crops = settings.augmentation.model_copy(update={"num_global_crops": 1, "num_local_crops": 0})
+    crops = settings.augmentation.model_copy(update={"num_global_crops": 1, "num_local_crops": 0, "rotation": 0.0})
     return settings.model_copy(update={"augmentation": crops})
 
 

@@ -144,8 +144,9 @@ class DINOMultiCropAugmentation:
             raise SettingsError(f"num_global_crops: must be at least 1 (got {num_global_crops})")
         # patches of one pixel: crops of any size are legal here, where no network is known
         settings = load_settings(flags={"train_dir": ".", "patch_size": 1, "augmentation": values}).settings
-        # unvalidated: a run's objectives need two global crops, cutting them does not
-        self._settings = settings.augmentation.model_copy(update={"num_global_crops": num_global_crops})
+        # unvalidated: a run's objectives need two global crops, cutting them does not; it had no turns and no light
+        update = {"num_global_crops": num_global_crops, "light": 0.0, "rotation": 0.0}
+        self._settings = settings.augmentation.model_copy(update=update)
 
     def __call__(self, image: Image.Image) -> tuple[list[Tensor], list[Tensor]]:
         """Global crops `[3, image_size, image_size]` and local ones `[3, local_crop_size, local_crop_size]`, float32
@@ -199,7 +200,7 @@ def build_vit_backbone(config: BackboneConfig) -> ViTBackbone:
         )
     values = _numbers(config)
     shape = {name: values[name] for name in ("patch_size", "embed_dim", "depth", "num_heads", "mlp_ratio")}
-    rest = {"registers": 0, "layer_scale": 0.0, "layer_norm_eps": 1e-5, "patch_init": "random"}
+    rest = {"registers": 0, "layer_scale": 0.0, "layer_norm_eps": 1e-5}
     vit = {"weight_init": "trunc_normal", **rest, **shape}
     settings = load_settings(flags={"train_dir": ".", "image_size": config.image_size, "vit": vit}).settings
     return ViTBackbone(settings.vit, image_size=config.image_size)

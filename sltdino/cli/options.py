@@ -12,7 +12,7 @@ from sltdino.cli import completion
 from sltdino.core.settings_schema import BY_KEY, LEAVES, Leaf, preset
 from sltdino.errors import SettingsError
 
-_FIRST = ("train_dir", "output_dir", "preset", "epochs")
+_FIRST = ("train_dir", "output_dir", "preset", "epochs", "train_minutes")
 """What the help of a run begins with."""
 BARE_PRINT_CONFIG = "--print-config"
 """Takes a value or none, which Typer cannot express: `with_values` gives it one."""

@@ -45,14 +45,26 @@ _LENGTHS = {
 }
 
 
-def paper_rules(preset: str, *, epochs: int, images_per_step: int) -> dict[tuple[str, str], tuple[float, str]]:
-    """From section and key to the value and what it follows from; nothing for a preset that is no paper's."""
+Rules = dict[tuple[str, str], tuple[float, str]]
+"""From section and key to the value and what it follows from; nothing for a preset that is no paper's."""
+
+
+def paper_rate(preset: str, *, images_per_step: int) -> Rules:
+    """The peak learning rate."""
     if preset not in PAPERS:
         return {}
-    paper, share = PAPERS[preset], min(1.0, epochs / _EPOCHS)
+    paper = PAPERS[preset]
     rate = paper.learning_rate(images_per_step), f"preset {preset}, {paper.rule(images_per_step)}"
-    shrunk = f" of {_EPOCHS}, in proportion for {epochs}" if share < 1 else ""
-    return {("optimizer", "learning_rate"): rate} | {
+    return {("optimizer", "learning_rate"): rate}
+
+
+def paper_lengths(preset: str, *, epochs: float) -> Rules:
+    """What is counted in epochs."""
+    if preset not in PAPERS:
+        return {}
+    share = min(1.0, epochs / _EPOCHS)
+    shrunk = f" of {_EPOCHS}, in proportion for {epochs:g}" if share < 1 else ""
+    return {
         key: (round(length * share, 6), f"preset {preset}, {length:g} epoch{'s' * (length != 1)}{shrunk}")
         for key, length in _LENGTHS.items()
     }

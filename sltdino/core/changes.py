@@ -62,6 +62,8 @@ def check_changes(changes: Sequence[Change], allowed: Sequence[str], *, run: Pat
 
 def _refusal(change: Change) -> str:
     difference = f"{change.key}: the run has {_shown(change.old)}, asked for {_shown(change.new)}"
+    if change.key == "train_minutes":
+        return f"{difference}; minutes become steps when a run starts: to train longer, resume it with --epochs N"
     if change.kind == "identity":
         return f"{difference}; this is what makes it that run: start a new one"
     return f"{difference}; it would change the run's course"

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from sltdino.core.settings_base import Auto, Count, Knob, Positive, Probability, Scale, Section
+from sltdino.core.settings_base import Auto, Count, Epochs, Knob, Positive, Probability, Scale, Section, whole
 from sltdino.core.settings_checks import cross_field_problems
 from sltdino.core.settings_network import HeadSettings, VitSettings
 
@@ -75,8 +75,16 @@ class AugmentationSettings(Section):
     """Probability of dropping the colour."""
     gaussian_blur_prob: Probability | Auto = "auto"
     """Probability of blur; auto: DINO's 1.0 for the first global crop, 0.1 for the second, 0.5 for local crops."""
-    solarize_prob: Probability | Auto = "auto"
-    """Probability of inverting bright pixels; auto: DINO's 0.2 for the second global crop, 0 for the others."""
+    solarize_prob: Probability | Literal["dino"] | Auto = "auto"
+    """Probability of inverting bright pixels; dino: 0.2 for the second global crop, 0 for the others; auto: 0 under
+    20,000 images, else dino."""
+    rotation: Annotated[float, Field(ge=0, le=45)] | Auto = "auto"
+    """Crops are turned by an angle drawn from ± so many degrees; what comes from beyond their edges is mirrored. auto:
+    10 under 20,000 images, else 0."""
+    light: Annotated[float, Field(ge=0, le=0.3)] | Auto = "auto"
+    """Uneven light on every crop: a slope across, one down, and a glow or shade in the middle, each drawn from ± this
+    share of the light; at 0.3, the most, a corner can go dark. auto: 0.3 under 20,000 images, where a run else learns
+    the light and not the hand, else 0."""
     hflip_prob: Probability = 0.5
     """Probability of mirroring a crop. Left and right mean something in signing."""
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
@@ -114,9 +122,8 @@ class LossSettings(Section):
     """Sharpness of Sinkhorn-Knopp; auto: the teacher temperature's schedule."""
     sinkhorn_iters: Positive = 3
     """Sinkhorn-Knopp iterations."""
-    koleo_weight: Annotated[float, Field(ge=0)] | Auto = "auto"
-    """Weight of the KoLeo term, which spreads features; auto: 0.02 under 20,000 images, where more of it spreads them
-    along the light before anything is learned, else 0.1."""
+    koleo_weight: Annotated[float, Field(ge=0)] = 0.1
+    """Weight of the KoLeo term, which spreads features."""
     koleo_epsilon: Annotated[float, Field(gt=0)] = 1e-4
     """Added to nearest-neighbour distances, so that duplicates stay finite."""
     patch_loss_weight: Annotated[float, Field(ge=0)] = 1.0
@@ -135,7 +142,7 @@ class OptimizerSettings(Section):
     title = "Optimisation"
 
     learning_rate: Annotated[float, Field(gt=0)] | Auto = "auto"
-    """Peak learning rate; auto: 1e-3 · sqrt(images per step / 32) under 20,000 images, else
+    """Peak learning rate; auto: 5e-4 · sqrt(images per step / 32) under 20,000 images, else
     DINO's 5e-4 · images per step / 256; at most 2e-3. A paper's preset has its own rule."""
     min_learning_rate: Annotated[float, Field(ge=0)] = 1e-6
     """Learning rate at the end of the cosine."""
@@ -172,12 +179,17 @@ class EvaluationSettings(Section):
     val_dir: Path | None = None
     """Folder of held-out images, a sub-folder for each label: k-NN accuracy on it picks the best checkpoint. Without
     labels, or without the folder, RankMe and other measures that need none follow the features."""
-    eval_every: Positive | Auto = "auto"
-    """Epochs between evaluations; auto: about ten evaluations a run."""
+    eval_every: Epochs | Auto = "auto"
+    """Epochs between evaluations, also a part of one; auto: about ten evaluations a run."""
     knn_k: Positive = 20
     """Neighbours of the weighted k-NN."""
     knn_temp: Annotated[float, Field(gt=0)] = 0.07
     """Temperature of the neighbours' votes."""
+
+    @field_validator("eval_every")
+    @classmethod
+    def _whole_where_it_is(cls, value: float | Auto) -> float | Auto:
+        return value if value == "auto" else whole(value)
 
 
 class CheckpointSettings(Section):
@@ -249,8 +261,11 @@ class PretrainSettings(Section):
     them. `none` starts at random."""
     init_resample_patch: Annotated[bool, Knob(resume="identity")] = False
     """Resample the patch kernels of --init-from where --patch-size is another."""
-    epochs: Positive = 100
-    """Passes over the data; every schedule spans them."""
+    epochs: Epochs | Auto = "auto"
+    """Passes over the data, also a part of one; every schedule spans them. auto: 100, or what the minutes allow."""
+    train_minutes: Annotated[Annotated[float, Field(gt=0)] | None, Knob(resume="identity")] = None
+    """How long training may take in place of --epochs, evaluations and checkpoints included: timed on this machine at
+    the start and turned into a number of steps once, which a resumed run keeps."""
     pseudo_epochs: Positive = 1
     """Times the data is repeated within one epoch."""
     seed: Annotated[int, Field(ge=0), Knob(resume="identity")] = 42
@@ -264,9 +279,10 @@ class PretrainSettings(Section):
     track: Annotated[tuple[Literal["tensorboard", "wandb"], ...], Knob(resume="free")] = ()
     """Where metrics, crops and settings also go: tensorboard (RUN/tensorboard) or wandb; several are a list, or the
     flag repeated. One that fails is switched off, and the run goes on."""
-    on_collapse: Annotated[Literal["stop", "ignore"], Knob(resume="free")] = "stop"
+    on_collapse: Annotated[Literal["adapt", "stop", "ignore"], Knob(resume="free")] = "adapt"
     """When the features have collapsed for a twentieth of the run, at least 100 steps, or the loss stays at that of
-    guessing for half of it: save and end with exit code 3, or go on."""
+    guessing for half of it: adapt the settings (standardized targets, temperature, KoLeo, learning rate) at most three
+    times and then stop; stop, saved, with exit code 3; or go on."""
     resume_from: Annotated[str | None, Knob("--resume", ("resume",), "free")] = None
     """Continue a run: its folder or a checkpoint; `auto`: the one in --output-dir, if any; `must`: that one or fail."""
     overwrite: Annotated[bool, Knob(resume="free")] = False
@@ -286,6 +302,11 @@ class PretrainSettings(Section):
     evaluation: EvaluationSettings = EvaluationSettings()
     checkpointing: CheckpointSettings = CheckpointSettings()
     experiment: ExperimentSettings = ExperimentSettings()
+
+    @field_validator("epochs")
+    @classmethod
+    def _whole_where_it_is(cls, value: float | Auto) -> float | Auto:
+        return value if value == "auto" else whole(value)
 
     @field_validator("train_dir", "track", mode="before")
     @classmethod

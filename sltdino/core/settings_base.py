@@ -34,8 +34,15 @@ class Section(BaseModel):
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
+Epochs = Annotated[float, Field(gt=0)] | Positive
+"""A whole number where it is one, as files have it: of these two pydantic writes either without a warning."""
 Count = Annotated[int, Field(ge=0)]
 Scale = tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]]
+
+
+def whole(value: float) -> float:
+    """A number of epochs as people write it, and as older files have it: `5`, not `5.0`."""
+    return int(value) if value == int(value) else value
 
 
 def known(value: T | Auto) -> T:

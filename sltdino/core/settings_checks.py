@@ -1,16 +1,19 @@
 """What must hold between settings of different fields."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from sltdino.core.settings import PretrainSettings
+    from sltdino.core.settings_network import VitSettings
 
 Problem = tuple[str, str]
 """Dotted key of the culprit, and what is wrong with it."""
 
 FALLBACK_PATCH_SIZE = 16
 """Side of a patch where neither settings nor weights say one."""
+LEAST_LAYOUT_WIDTH = 8
+"""Channels of a network that a layout start divides between the picture and its places."""
 _RUN_FILES = frozenset({"params.json", "artifacts.json", "status.json", "bad_images.jsonl", ".sltdino.lock"})
 
 
@@ -39,8 +42,29 @@ def _network(settings: "PretrainSettings") -> Iterator[Problem]:
     vit, batch_size = settings.vit, settings.dataset.batch_size
     if vit.embed_dim != "auto" and vit.num_heads != "auto" and vit.embed_dim % vit.num_heads:
         yield "vit.num_heads", f"{vit.num_heads} heads do not divide the width {vit.embed_dim}"
+    if vit.weight_init == "layout" and (obstacle := against_layout(vit)):
+        yield "vit.weight_init", f"layout {obstacle.message}"
     if settings.head.batch_norm and batch_size < 2:
         yield "dataset.batch_size", "batch norm in the heads needs at least 2 images; or use --no-head-batch-norm"
+
+
+class Obstacle(NamedTuple):
+    """Why a network cannot start in a way."""
+
+    name: str
+    message: str
+    """Of the way, and what to do instead."""
+
+
+def against_layout(vit: "VitSettings") -> Obstacle | None:
+    """What of a network speaks against the layout start; what is `auto` never does."""
+    if vit.layer_scale not in ("auto", 0.0):
+        return Obstacle("LayerScale", "has no use under LayerScale, which silences the branches; use xavier")
+    if vit.embed_dim != "auto" and vit.embed_dim < LEAST_LAYOUT_WIDTH:
+        return Obstacle(f"width {vit.embed_dim}", f"needs a width of {LEAST_LAYOUT_WIDTH} at least; use xavier")
+    if vit.positions == "random":
+        return Obstacle("random positions", "has positions of its own, not --vit-positions random; use xavier")
+    return None
 
 
 def _file_names(settings: "PretrainSettings") -> Iterator[Problem]:

@@ -106,7 +106,7 @@ def _kind(leaf: Leaf) -> str:
     nouns = {int: "a whole number", float: "a number", str: "text"}
     if leaf.length != 1:
         return f"{leaf.length or 'a list of'} values"
-    plain = [noun for kind, noun in nouns.items() if kind in leaf.types]
+    plain = [noun for kind, noun in nouns.items() if kind in leaf.types and not (kind is int and float in leaf.types)]
     if not plain and len(leaf.choices) > 1:
         return f"one of {', '.join(leaf.choices)}"
     return " or ".join([*(plain or ["a path"] * leaf.is_path), *leaf.choices])

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from sltdino.core.auto import two_lengths
 from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_errors import Problem, explain, shown
 from sltdino.core.settings_layers import Given, Layer, culprit, spread
@@ -69,6 +70,8 @@ def load_settings(
     if base is None:
         layers.insert(1, _named_layer(layers))
     given = {key: item for layer in layers for key, item in layer.items()}
+    if base is None:
+        _choose_length(given, problems)
 
     settings, found = _validate(given)
     start = given.get("init_from")
@@ -97,6 +100,18 @@ def _named_layer(layers: Sequence[Layer]) -> Layer:
     name = next((layer["preset"].value for layer in reversed(layers) if "preset" in layer), "none")
     values = flatten(PRESETS.get(name, {})) if isinstance(name, str) else {}
     return {key: Given(value, f"preset {name}", key) for key, value in values.items()}
+
+
+def _choose_length(given: Layer, problems: list[str]) -> None:
+    """Minutes take the place of a preset's epochs; beside epochs that somebody gave they are a mistake."""
+    minutes, epochs = given.get("train_minutes"), given.get("epochs")
+    if minutes is None or minutes.value is None or epochs is None or epochs.value == "auto":
+        return
+    if epochs.origin.startswith("preset "):
+        del given["epochs"]
+    else:
+        other = epochs.origin if epochs.origin.startswith("--") else f"'{epochs.name}' of {epochs.origin}"
+        problems.append(culprit(BY_KEY["train_minutes"], minutes) + two_lengths(other))
 
 
 def _read(path: Path, problems: list[str]) -> SettingsFile | None:

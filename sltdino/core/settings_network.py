@@ -37,14 +37,12 @@ class VitSettings(Section):
     """The same stochastic depth in every block, as in DINOv2."""
     layer_norm_eps: Annotated[float, Field(gt=0)] | Auto = "auto"
     """Epsilon of every LayerNorm; auto: 1e-5, which is what SLT computes with."""
-    patch_init: Literal["whitened", "random"] | Auto = "auto"
-    """How the patch embedding starts: whitened on the training images, so that shape counts as much as light, or
-    random; auto: whitened under 20,000 images, never over the weights of --init-from."""
-    weight_init: Literal["xavier", "trunc_normal"] | Auto = "auto"
-    """How the blocks' matrices start: Xavier uniform, as MAE and JAX's ViT, or DINO's normal of std 0.02, which is weak
-    for a narrow network; auto: Xavier under 20,000 images."""
+    weight_init: Literal["layout", "xavier", "trunc_normal"] | Auto = "auto"
+    """How the network starts: layout, where the CLS token sees from the first step what is where in the picture;
+    Xavier uniform matrices, as MAE and JAX's ViT; or DINO's normal of std 0.02; auto: layout under 20,000 images, or
+    xavier with LayerScale or random positions; else, and with --init-from, trunc_normal."""
     positions: Literal["sincos", "random"] = "sincos"
-    """How the learned position embedding starts: 2-D sine-cosine, or normal noise of std 0.02."""
+    """How the learned position embedding starts: 2-D sine-cosine, or normal noise of std 0.02; layout has its own."""
 
 
 class HeadSettings(Section):

@@ -15,10 +15,11 @@ _PAPERS: dict[str, dict[str, Any]] = {
     "augmentation": {
         "image_size": 224, "num_global_crops": 2, "num_local_crops": 8,
         "brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "color_jitter_prob": 0.8, "grayscale_prob": 0.2,
+        "solarize_prob": "dino", "rotation": 0.0, "light": 0.0,
     },
     "vit": {
         "backbone": "vit-small", "patch_size": 16, "drop_path": 0.1, "drop_path_uniform": False,
-        "patch_init": "random", "weight_init": "trunc_normal", "positions": "random",
+        "weight_init": "trunc_normal", "positions": "random",
     },
     "head": {"hidden_dim": 2048, "bottleneck_dim": 256, "batch_norm": False, "patch_out_dim": "shared"},
     "loss": {
@@ -50,11 +51,11 @@ _DINOV2_LOSS = {"use_sinkhorn": True, "koleo_weight": 0.1, "koleo_epsilon": 1e-4
 
 PRESETS: dict[str, dict[str, Any]] = {
     "none": {},
-    # 100 images/s on two cores, where ViT-S/16 at 224 px makes one; 50 epochs of 1,200 crops are ten minutes
+    # 400 images/s on two cores, where ViT-S/16 at 224 px makes one
     "laptop": {
-        "epochs": 50,
+        "epochs": 100,
         "augmentation": {"image_size": 64},
-        "vit": {"patch_size": 8, "embed_dim": 128, "depth": 4},
+        "vit": {"patch_size": 16, "embed_dim": 192, "depth": 4, "num_heads": 6},
     },
     # Caron et al. 2021, ViT-S/16
     "dino": _paper(

@@ -81,7 +81,8 @@ class Leaf(NamedTuple):
     @property
     def metavar(self) -> str:
         """What a value looks like, for the help: `INT|auto`, `FLOAT FLOAT`."""
-        words = [_NAMES.get(atom, atom) for atom in _atoms(self.annotation) if atom is not type(None)]
+        passed_over = {type(None)} | ({int} if float in self.types else set())  # every whole number is a number
+        words = [_NAMES.get(atom, atom) for atom in _atoms(self.annotation) if atom not in passed_over]
         if get_origin(self.annotation) is tuple and self.length is not None:
             return " ".join(words)
         return "|".join(dict.fromkeys(words))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sltdino.core import json_files
-from sltdino.core.auto import InitialNetwork, contradictions
+from sltdino.core.auto_network import InitialNetwork, contradictions
 from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_presets import STARTER
 from sltdino.errors import MissingInputError, SltDinoError

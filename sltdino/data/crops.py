@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sltdino.core.settings import AugmentationSettings
+from sltdino.core.settings_base import known
 
 _TRIES = 10  # boxes drawn before the central fallback, as in torchvision's RandomResizedCrop
 _LOG_ASPECT = math.log(4 / 3)
 _SIGMA_AT_224 = (0.1, 2.0)  # DINO's Gaussian blur, in pixels of a 224-pixel run
 _NUM_UNIFORMS = 2 * _TRIES + 12  # tries (area, aspect), top, left, then the ten of `_colour`
+_FIRST_BITS = 26  # of a uniform number's 53: more than any threshold needs; the rest are as good as another draw
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -24,7 +26,7 @@ Bools = NDArray[np.bool_]
 class CropParameters(NamedTuple):
     """How crops are cut and coloured: arrays with the same leading shape, one entry per crop.
 
-    A change that does not happen has its neutral value: factor 1, hue 0, sigma 0, False.
+    A change that does not happen has its neutral value: factor 1; hue, sigma, light and rotation 0; False.
     """
 
     boxes: NDArray[np.int64]
@@ -39,6 +41,10 @@ class CropParameters(NamedTuple):
     blur_sigma: Floats
     """Standard deviation in pixels of the finished crop."""
     solarize: Bools
+    light: Floats
+    """`[..., 3]`: slope to the right, slope downwards and curvature; see `kernels.light_factors`."""
+    rotation: Floats
+    """Degrees, counter-clockwise."""
 
     def at(self, where: Any) -> "CropParameters":
         """The entries at a numpy index of the leading shape."""
@@ -71,7 +77,7 @@ def draw_crops(uniforms_BCK: Floats, sizes_B2: NDArray[np.int64], augmentation: 
     num_local = uniforms_BCK.shape[1] - first_local
     blur, solarize = augmentation.gaussian_blur_prob, augmentation.solarize_prob
     blur_C = np.array((1.0, 0.1) + (0.5,) * num_local) if blur == "auto" else np.full(first_local + num_local, blur)
-    solarize_C = np.array((0.0, 0.2) + (0.0,) * num_local) if solarize == "auto" else np.full(blur_C.shape, solarize)
+    solarize_C = np.array((0.0, 0.2) + (0.0,) * num_local) if solarize == "dino" else np.full(blur_C.shape, solarize)
     scales_C2 = np.array((augmentation.global_crop_scale,) * first_local + (augmentation.local_crop_scale,) * num_local)
 
     uniforms_KCB = uniforms_BCK.transpose(2, 1, 0)
@@ -109,7 +115,7 @@ def resized_crop_boxes(uniforms_KCB: Floats, sizes_B2: NDArray[np.int64], scales
 
 def _colour(
     uniforms_KCB: Floats, augmentation: AugmentationSettings, blur_C1: Floats, solarize_C1: Floats
-) -> tuple[Bools, Floats, Floats, Floats, Floats, Bools, Floats, Bools]:
+) -> tuple[Bools, Floats, Floats, Floats, Floats, Bools, Floats, Bools, Floats, Floats]:
     """The fields of CropParameters after the box, in their order."""
     flip, jitter, brightness, contrast, saturation, hue, gray, blur, sigma, solarize = uniforms_KCB
     jittered = jitter < augmentation.color_jitter_prob
@@ -118,6 +124,10 @@ def _colour(
         low, high = max(0.0, 1 - strength), 1 + strength
         return np.where(jittered, low + (high - low) * uniform, 1.0)
 
+    # numbers that only a threshold reads have bits to spare: a generator of its own would take a fifth of the time of
+    # two small crops, and more draws from this one would move those of every run
+    light = np.stack((flip, gray, solarize), axis=-1) * 2**_FIRST_BITS % 1
+    rotation = jitter * 2**_FIRST_BITS % 1
     low, high = (sigma_at_224 * augmentation.image_size / 224 for sigma_at_224 in _SIGMA_AT_224)
     return (
         flip < augmentation.hflip_prob,
@@ -128,4 +138,6 @@ def _colour(
         gray < augmentation.grayscale_prob,
         np.where(blur < blur_C1, low + (high - low) * sigma, 0.0),
         solarize < solarize_C1,
+        known(augmentation.light) * (2 * light - 1),
+        known(augmentation.rotation) * (2 * rotation - 1),
     )

@@ -1,7 +1,8 @@
 """Apply crop parameters to pixels on the CPU: a few microseconds of overhead and no torchvision.
 
-Order: resample, flip, blur, clamp; one affine colour transform; clamp; solarize; normalise. Everything is per crop, so
-neither the batch nor the process a crop is made in changes its bits; `one_thread` takes the number of threads out too.
+Order: resample, turn, flip, blur, clamp; light; one affine colour transform; clamp; solarize; normalise. Everything is
+per crop, so neither the batch nor the process a crop is made in changes its bits; `one_thread` takes the number of
+threads out too.
 """
 
 import math
@@ -71,10 +72,14 @@ def _apply(
     images: Sequence[Image], params: CropParameters, out: Tensor, mean: Sequence[float], std: Sequence[float]
 ) -> None:
     pixels = resample(images, params.boxes, out.shape[-1]).float()
+    if len(rows := np.flatnonzero(params.rotation)):
+        pixels[rows] = turned(pixels[rows], params.rotation[rows])
     for row in np.flatnonzero(params.flip):
         pixels[row] = pixels[row].flip(-1)
     for row in np.flatnonzero(params.blur_sigma):
         pixels[row] = torch.from_numpy(gaussian_blur(pixels[row].numpy(), float(params.blur_sigma[row])))
+    if params.light.any():
+        pixels *= light_factors(params.light, out.shape[-1])[:, None]
 
     flat = pixels.flatten(2)
     transforms = torch.from_numpy(colour_transforms(params, flat.mean(2).numpy() / 255))
@@ -97,6 +102,16 @@ def resample(images: Sequence[Image], boxes_N4: NDArray[np.int64], size: int) ->
         box = pixels[top : top + height, left : left + width].permute(2, 0, 1)[None]
         resampled[row] = functional.interpolate(box, (size, size), mode="bicubic", antialias=True)[0]
     return resampled
+
+
+def turned(pixels_N3SS: Tensor, degrees_N: NDArray[np.float64]) -> Tensor:
+    """Square crops, each turned counter-clockwise about its middle, bilinear, mirrored at its edges."""
+    angles = np.radians(degrees_N)
+    cos, sin, zero = np.cos(angles), np.sin(angles), np.zeros_like(angles)
+    # from places in the turned crop, across and down, to those they come from
+    turns_N23 = torch.from_numpy(np.stack((cos, -sin, zero, sin, cos, zero), axis=1).reshape(-1, 2, 3)).float()
+    grid_NSS2 = functional.affine_grid(turns_N23, list(pixels_N3SS.shape), align_corners=False)
+    return functional.grid_sample(pixels_N3SS, grid_NSS2, padding_mode="reflection", align_corners=False)
 
 
 def gaussian_blur(pixels_3HW: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
@@ -126,6 +141,20 @@ def gaussian_blur(pixels_3HW: NDArray[np.float32], sigma: float) -> NDArray[np.f
             blurred += pair
         pixels = blurred.transpose(0, 2, 1)
     return pixels
+
+
+def light_factors(light_N3: NDArray[np.float64], size: int) -> Tensor:
+    """What uneven light multiplies the pixels of each crop by: float32 `[n, size, size]`, 1 where there is no light.
+
+    `1 + a·x + b·y + c·(x² + y² - 2/3)` with the pixel's middle at x, y in -1..1: 2/3 is the mean of x² + y², so that
+    the mean light stays. It is above 0 for a, b and c within ±0.3; the corners have 1 ± a ± b + 4/3 c. A scene is lit
+    before a camera changes its colours, so contrast turns about the mean of the lit crop.
+    """
+    places = (2 * np.arange(size) + 1) / size - 1
+    across, down, curvature = light_N3.T[:, :, None]
+    rows = 1 + down * places + curvature * (places**2 - 2 / 3)
+    columns = across * places + curvature * places**2
+    return torch.from_numpy(rows).float()[:, :, None] + torch.from_numpy(columns).float()[:, None, :]
 
 
 def colour_transforms(params: CropParameters, means_N3: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -18,19 +18,19 @@ class Fold(NamedTuple):
     val: NDArray[np.int64]
 
 
-def folds(side: Side) -> list[Fold]:
-    """Up to `FOLDS` folds, the same in every call: of whole groups, or of the images of every class in turn.
+def folds(side: Side, number: int = FOLDS) -> list[Fold]:
+    """Up to so many folds, the same in every call: of whole groups, or of the images of every class in turn.
 
     Every row is judged once.
     """
     rng = generator(0, "folds")
     if side.groups_N is not None:
-        of_group = rng.permutation(side.num_groups) % FOLDS
+        of_group = rng.permutation(side.num_groups) % number
         of_row = of_group[side.groups_N]
     else:
         by_class = np.argsort(side.labels_N[order := rng.permutation(len(side.paths))], kind="stable")
         of_row = np.empty(len(order), dtype=np.int64)
-        of_row[order[by_class]] = np.arange(len(order)) % FOLDS
+        of_row[order[by_class]] = np.arange(len(order)) % number
     return [Fold(np.flatnonzero(of_row != fold), np.flatnonzero(of_row == fold)) for fold in np.unique(of_row)]
 
 

@@ -82,7 +82,6 @@ def infer_vit(path: Path, weights: Mapping[str, Tensor], layout: Layout, *, fact
             registers=_shape(path, shapes, "reg_token", 3, layout)[1] if "reg_token" in shapes else 0,
             layer_scale=1e-5 if "blocks.0.ls1.gamma" in shapes else 0.0,
             layer_norm_eps=facts.layer_norm_eps or layout.layer_norm_eps,
-            patch_init="random",
             weight_init="trunc_normal",
             positions="random",
         ),

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from sltdino.core.settings_base import known
 from sltdino.core.settings_network import VitSettings
+from sltdino.models.layout import layout_weights
 
 
 class Features(NamedTuple):
@@ -153,7 +154,7 @@ class VisionTransformer(nn.Module):
         self._init_weights()
 
     def _init_weights(self) -> None:
-        """Zero biases, tokens of std 0.02, torch's patch weights; matrices as asked for."""
+        """Zero biases, tokens of std 0.02, torch's patch weights and matrices as asked for; or all of it by layout."""
         for module in self.blocks.modules():
             if isinstance(module, nn.Linear):
                 if self.vit.weight_init == "xavier":
@@ -169,6 +170,8 @@ class VisionTransformer(nn.Module):
                 self.pos_embed[0, 1:] = sincos_positions(self.grid_size, self.embed_dim)
         else:
             nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        if self.vit.weight_init == "layout":
+            layout_weights(self)
 
     def positions(self, rows: int, columns: int) -> Tensor:
         """`[1, 1 + rows·columns, D]`: as stored for the training grid, else bicubic without antialias, as SLT does."""

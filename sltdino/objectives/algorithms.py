@@ -42,6 +42,16 @@ class Objective(nn.Module):
         parts = {name: value.loss.detach() for name, value in values.items()}
         return Loss(total, parts, values["cls"].targets_MK)
 
+    def adapt(self, loss: LossSettings) -> None:
+        """Take other settings while training: the weight of KoLeo, and how the teacher's scores are centered."""
+        weight, koleo = _koleo(loss)
+        if weight > 0:
+            self.weights["koleo"] = weight
+            self.terms["koleo"] = koleo
+        for term in self.terms.values():
+            if isinstance(term, ClsDistillation | PatchDistillation):
+                _adapt(term.centering, loss)
+
     def update(self) -> None:
         """Move the terms' state; once a step, after every micro-batch was seen."""
         for term in self.terms.values():
@@ -85,6 +95,14 @@ def _centering(loss: LossSettings, num_prototypes: int) -> Centering:
     return EmaCenter(num_prototypes, momentum=loss.center_momentum, standardize=standardize)
 
 
+def _adapt(centering: Centering, loss: LossSettings) -> None:
+    if isinstance(centering, EmaCenter):
+        centering.momentum, centering.standardize = loss.center_momentum, known(loss.standardize_teacher)
+    elif isinstance(centering, SinkhornKnopp):
+        centering.standardize = known(loss.standardize_teacher)
+        centering.eps = None if loss.sinkhorn_eps == "auto" else loss.sinkhorn_eps
+
+
 def _cls(loss: LossSettings, num_prototypes: int) -> LossTerm:
     return ClsDistillation(_centering(loss, num_prototypes), student_temp=loss.student_temp)
 
@@ -95,4 +113,4 @@ def _patch(loss: LossSettings, num_prototypes: int) -> tuple[float, LossTerm]:
 
 
 def _koleo(loss: LossSettings) -> tuple[float, LossTerm]:
-    return known(loss.koleo_weight), KoLeo(epsilon=loss.koleo_epsilon)
+    return loss.koleo_weight, KoLeo(epsilon=loss.koleo_epsilon)

@@ -141,9 +141,9 @@ def _advise_paper(settings: PretrainSettings, number: int, steps: Plan) -> Itera
     if paper.images_seen and seen > 2 * paper.images_seen:
         yield Advice(
             "length",
-            f"{settings.epochs} epochs show {seen:,} images, and {paper.images_seen:,} in the paper behind preset "
-            f"{name}: its epochs were no passes over the data",
-            f"--epochs {max(1, round(settings.epochs * paper.images_seen / seen))}",
+            f"{known(settings.epochs):g} epochs show {seen:,} images, and {paper.images_seen:,} in the paper behind "
+            f"preset {name}: its epochs were no passes over the data",
+            f"--epochs {max(1, round(known(settings.epochs) * paper.images_seen / seen))}",
         )
 
 

@@ -15,13 +15,14 @@ from sltdino.core.distributed import World
 from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_base import known
 from sltdino.models.cost import Shape, forward_bytes, forward_flops, kept_bytes, passing_bytes, step_flops, step_shape
+from sltdino.models.layout import CHUNK
 from sltdino.pretraining.finish import export_paths
 from sltdino.pretraining.loop import num_workers
 from sltdino.pretraining.measured import Speed
 from sltdino.pretraining.probes import Probes
 from sltdino.pretraining.session import (
+    CALIBRATION_IMAGES,
     COPIES,
-    WHITENING_IMAGES,
     build_model,
     checkpoint_bytes,
     masked_share,
@@ -31,6 +32,7 @@ from sltdino.pretraining.tracking import PICTURED
 
 _EVALUATION_BATCH = 128  # images that a probe embeds at once
 _STEP_RECORD, _EPOCH_RECORD = 800, 500  # bytes of metrics.jsonl: 700 and 300 were measured
+_SAVE_SECONDS, _SAVE_RATE = 0.05, 2e8  # bytes a second
 _INDEXES = 15_000  # bytes of params.json, status.json and artifacts.json together: 8 kB were measured
 
 
@@ -57,7 +59,7 @@ class Memory(NamedTuple):
     activations: int
     """What the forward passes of one batch keep, and the gradients where the backward pass starts."""
     start: int
-    """Images and their patches while the patch embedding is whitened, before there are gradients; else 0."""
+    """What calibrating a layout start takes, before there are gradients; else 0."""
     evaluation: int
     """Images and features of the probes."""
     batches: int
@@ -129,7 +131,7 @@ def estimate_memory(
         optimizer=2 * parameters,
         activations=round(batch_size * activations)
         + (parameters // 2 if half else 0),  # autocast's copies of the weights
-        start=_whitening_bytes(settings, shape, num_images),
+        start=_calibration_bytes(settings, shape, num_images),
         evaluation=round(_EVALUATION_BATCH * forward_bytes(shape, shape.global_size)),
         batches=_batches_bytes(settings, shape, batch_size),
         cache=round(num_images * image_bytes) if settings.dataset.cache == "ram" else 0,
@@ -151,8 +153,9 @@ def output_files(
     """
     names = settings.checkpointing
     saved = size.checkpoint_bytes
-    logged = math.ceil(steps.total_steps / settings.log_interval) + settings.epochs
-    history = logged * _STEP_RECORD + 2 * settings.epochs * _EPOCH_RECORD
+    epochs, judged = math.ceil(known(settings.epochs)), num_evaluations(settings, steps)
+    logged = math.ceil(steps.total_steps / settings.log_interval) + max(epochs, judged)
+    history = logged * _STEP_RECORD + (epochs + judged) * _EPOCH_RECORD
     rows = [
         OutputFile(out / names.last_name, saved, "each epoch and every --save-every-minutes"),
         OutputFile(out / run_files.previous_name(names), saved, "the one before"),
@@ -165,7 +168,7 @@ def output_files(
         OutputFile(out / run_files.LOCK, 0, "keeps a second process out"),
     ]
     for name in settings.track:
-        shown = history + _pictures(settings) + _INDEXES
+        shown = history + _pictures(settings, 1 + judged) + _INDEXES
         rows.append(OutputFile(out / name, shown, f"what {name} shows: records, settings, crops"))
     backbone = 4 * size.backbone_parameters
     for path in export_paths(settings, out):
@@ -175,11 +178,10 @@ def output_files(
     return rows
 
 
-def _pictures(settings: PretrainSettings) -> int:
+def _pictures(settings: PretrainSettings, times: int) -> int:
     """Bytes of the pictures of crops, which compress little."""
     crops = settings.augmentation
     pixels = 2 * crops.image_size**2 + known(crops.num_local_crops) * known(crops.local_crop_size) ** 2
-    times = 2 + math.ceil(settings.epochs / known(settings.evaluation.eval_every))
     return 3 * pixels * PICTURED * times
 
 
@@ -188,20 +190,29 @@ def disk_bytes(files: Sequence[OutputFile], size: Size) -> int:
     return sum(file.num_bytes for file in files) + (COPIES - 3) * size.checkpoint_bytes
 
 
+def num_evaluations(settings: PretrainSettings, steps: Plan) -> int:
+    """Of a run, with that of the network as it starts."""
+    return 1 + math.ceil(steps.total_steps / steps.evaluation_steps(known(settings.evaluation.eval_every)))
+
+
+def save_seconds(size: Size) -> float:
+    """How long it takes to write a checkpoint and to read it back, on a disk that is not tried for it."""
+    return _SAVE_SECONDS + size.checkpoint_bytes / _SAVE_RATE
+
+
 def evaluation_seconds(settings: PretrainSettings, size: Size, probes: Probes, speed: Speed) -> float:
-    """How long the evaluations of a run take: at the step's rate of operations, and one thread of the loader's."""
+    """How long an evaluation takes: at the step's rate of operations, and one thread of the loader's."""
     shape = shape_of(settings)
-    times = 1 + math.ceil(settings.epochs / known(settings.evaluation.eval_every))
     passes = probes.num_inputs * forward_flops(shape, shape.global_size) / (size.flops_per_image * speed.step)
-    return times * (passes + probes.num_images * max(1, num_workers(settings)) / speed.loader)
+    return passes + probes.num_images * max(1, num_workers(settings)) / speed.loader
 
 
-def _whitening_bytes(settings: PretrainSettings, shape: Shape, num_images: int) -> int:
-    """The sample's images, their stack, and the patches: as they are, in double precision, and centered twice."""
-    if settings.vit.patch_init != "whitened":
+def _calibration_bytes(settings: PretrainSettings, shape: Shape, num_images: int) -> int:
+    """The sample's images and their stack, and the forward pass of a few."""
+    if settings.vit.weight_init != "layout":
         return 0
-    patches = shape.patches(shape.global_size) * shape.patch_pixels
-    return min(WHITENING_IMAGES, num_images) * (2 * 4 * 3 * shape.global_size**2 + (4 + 3 * 8) * patches)
+    passing = min(CHUNK, num_images) * forward_bytes(shape, shape.global_size)
+    return min(CALIBRATION_IMAGES, num_images) * 2 * 4 * 3 * shape.global_size**2 + round(passing)
 
 
 def _batches_bytes(settings: PretrainSettings, shape: Shape, batch_size: int) -> int:

@@ -17,7 +17,7 @@ SAID = {
 
 
 class Evaluator:
-    """Judges the teacher's backbone at the start, every few epochs and at the end; it leaves training as it is.
+    """Judges the teacher's backbone at the start, at intervals and at the end; it leaves training as it is.
 
     Args:
         progress: the run's, in which it keeps what it found: what stands there goes into every checkpoint.
@@ -39,7 +39,7 @@ class Evaluator:
         *,
         on_bad: Callable[[str, str, str], None],
     ) -> None:
-        self.settings, self.probes = session.settings, session.probes
+        self.settings, self.probes, self.plan = session.settings, session.probes, session.plan
         self.trainer, self.device = session.trainer, session.world.device
         self.run, self.reporter, self.progress, self.on_bad = run, reporter, progress, on_bad
 
@@ -56,19 +56,21 @@ class Evaluator:
         if clips.paths and self.progress["clip_retrieval_pixels"] is None:
             self.progress["clip_retrieval_pixels"] = self.probes.label_free.pixel_retrieval()
         if self.trainer.steps_done == 0:
-            self.evaluate(0, 0)
+            self.evaluate(0)
             self.progress |= {"knn_untrained": self.progress["knn"], "measures_untrained": self.progress["measures"]}
 
-    def is_due(self, epoch: int) -> bool:
-        """Whether the network is to be judged after this epoch."""
-        return epoch % known(self.settings.evaluation.eval_every) == 0 or epoch == self.settings.epochs
+    def is_due(self, step: int) -> bool:
+        """Whether the network is to be judged after this step."""
+        every = self.plan.evaluation_steps(known(self.settings.evaluation.eval_every))
+        return step % every == 0 or step == self.plan.total_steps
 
-    def evaluate(self, epoch: int, step: int) -> float | None:
+    def evaluate(self, step: int) -> float | None:
         """Measure, record and say; returns the k-NN accuracy where there are labels.
 
         Raises:
             DataError: hardly any of the validation images can be read. DivergedError: features are not finite.
         """
+        epoch = self.plan.epochs(step)
         backbone, record = self.trainer.model.teacher.backbone, dict[str, Any]({"epoch": epoch})
         try:
             measures = self.probes.label_free.measure(backbone, self.device)
@@ -89,7 +91,7 @@ class Evaluator:
         self.reporter.say(f"epoch {epoch}: {'; '.join(said) or 'no image of the sample can be read'}")
         return record.get("knn")
 
-    def is_best(self, epoch: int, loss: float, knn: float | None, *, collapsed: bool) -> bool:
+    def is_best(self, step: int, loss: float, knn: float | None, *, collapsed: bool) -> bool:
         """Best by k-NN where there are labels, else by the epoch's loss; never a collapsed epoch. The first of equals.
 
         Without labels no measure takes the place of the loss: RankMe was shown to compare finished runs of different
@@ -98,12 +100,18 @@ class Evaluator:
         """
         if collapsed or (self.probes.knn is not None and knn is None):
             return False
+        if knn is None and not self.plan.ends_epoch(step):
+            return False  # amid an epoch
         best = self.progress["best"]
         metric, value = ("loss", loss) if knn is None else ("knn", knn)
         comparable = best is not None and best["metric"] == metric  # --val-dir may come with a resume
+        if comparable and metric == "loss":
+            # a loss under other targets than since the last intervention compares with none
+            adapted_at = max((row["step"] for row in self.progress["interventions"]), default=0)
+            comparable = best["epoch"] > self.plan.epochs(adapted_at)
         better = not comparable or (value > best["value"] if metric == "knn" else value < best["value"])
         if better:
-            self.progress["best"] = {"metric": metric, "value": value, "epoch": epoch}
+            self.progress["best"] = {"metric": metric, "value": value, "epoch": self.plan.epochs(step)}
         return better
 
     def _forget_other_images(self) -> None:

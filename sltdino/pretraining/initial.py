@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sltdino.core import files
-from sltdino.core.auto import InitialNetwork
+from sltdino.core.auto_network import InitialNetwork
 from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_base import known
 from sltdino.core.settings_presets import STARTER

@@ -14,6 +14,7 @@ from sltdino.data.batches import LoadedBatch
 from sltdino.data.loader import build_loader
 from sltdino.errors import StoppedError
 from sltdino.pretraining.evaluator import Evaluator
+from sltdino.pretraining.interventions import Interventions
 from sltdino.pretraining.progress import Reporter
 from sltdino.pretraining.sample import NAMED, too_many_bad
 from sltdino.pretraining.session import Session
@@ -38,11 +39,12 @@ class Loop:
         self.progress: dict[str, Any] = {
             "epoch": 0, "step_in_epoch": 0, "global_step": 0, "total_steps": self.plan.total_steps,
             "epoch_loss_sum": 0.0, "best": None, "best_loss": None, "collapsed_epochs": 0, "seconds": 0.0,
-            "changed_at": 0, **Evaluator.PROGRESS,
+            "changed_at": 0, **Evaluator.PROGRESS, "interventions": [],
         }  # fmt: skip
         self.watch = RunWatch(
             session.settings, run, reporter, device=session.world.device, first_step=session.trainer.steps_done
         )
+        self.interventions = Interventions(session, run, reporter, self.watch, self.progress)
         self.evaluator = Evaluator(session, run, reporter, self.progress, on_bad=self._record_bad)
         self._bad_training = [
             (str(record.get("path")), str(record.get("reason")))
@@ -51,17 +53,6 @@ class Loop:
         ]
         self._environment = environment()  # asks git, so once a run and not once a save
         self._saved_at = time.monotonic()
-
-    def refuse_collapsed(self) -> None:
-        """Refuse to go on with a run that was ended for a collapse while its settings are what they were.
-
-        Raises:
-            CollapsedError: with what may help. The checkpoint stands.
-        """
-        step, total = self.trainer.steps_done, self.plan.total_steps
-        collapse = self.watch.to_stop_for(step, total, changed_at=self.progress["changed_at"], is_resumed=True)
-        if collapse and step < total:
-            raise collapse
 
     def train(self) -> None:
         """Train to the end.
@@ -97,7 +88,7 @@ class Loop:
                     logged_at, logged_step, waited = now, step, 0.0
                 before = time.monotonic()
                 self.progress["seconds"] += before - arrived
-                if step == first + 1 or self._ends_a_judged_epoch(step):
+                if step == first + 1 or self.evaluator.is_due(step):
                     show_crops(self.run, self.settings, batches[0], step=step)
                 self._after_step(step)
                 now = time.monotonic()  # to evaluate and to save is neither a step's time nor a wait for data
@@ -107,12 +98,12 @@ class Loop:
 
     def _after_step(self, step: int) -> None:
         """What may take long and is not part of a step's time."""
-        collapse = self.watch.to_stop_for(step, self.plan.total_steps, changed_at=self.progress["changed_at"])
-        if step % self.plan.steps_per_epoch == 0:
-            self._end_epoch(step)
+        collapse = self.interventions.against_collapse(step)
+        if self._is_judged(step):
+            self._judge(step)
         elif collapse or self.stop.requested or self._is_save_due():
             self._save(best=False)
-        if collapse and step < self.plan.total_steps:
+        if collapse:
             raise collapse
         if self.stop.requested and step < self.plan.total_steps:
             raise StoppedError(
@@ -150,7 +141,10 @@ class Loop:
         return step
 
     def _is_logged(self, step: int) -> bool:
-        return step % self.settings.log_interval == 0 or step % self.plan.steps_per_epoch == 0
+        return step % self.settings.log_interval == 0 or self._is_judged(step)
+
+    def _is_judged(self, step: int) -> bool:
+        return self.plan.ends_epoch(step) or self.evaluator.is_due(step)
 
     def _log(self, result: StepResult, *, steps: int, seconds: float, waited: float) -> None:
         step = self.trainer.steps_done
@@ -173,25 +167,29 @@ class Loop:
         self.run.log(step, metrics, context="train_step")
         self.reporter.step(step, self.plan.total_steps, metrics)
 
-    def _end_epoch(self, step: int) -> None:
-        epoch = step // self.plan.steps_per_epoch
-        loss = self.progress["epoch_loss_sum"] / self.plan.steps_per_epoch
-        self.progress["epoch_loss_sum"] = 0.0
-        is_collapsed = self.watch.is_collapsed  # the last step of an epoch is always logged
-        self.run.log(step, {"loss": loss, "epoch": epoch, "health": self.watch.verdict}, context="train_epoch")
+    def _judge(self, step: int) -> None:
+        """At the end of an epoch or where an evaluation is due, which may be amid one."""
+        rest = step % self.plan.steps_per_epoch
+        loss = self.progress["epoch_loss_sum"] / (rest or self.plan.steps_per_epoch)
+        is_collapsed = self.watch.is_collapsed  # a step that is judged is always logged
+        if self.plan.ends_epoch(step):
+            self._end_epoch(step, loss, is_collapsed=is_collapsed)
+        knn = self.evaluator.evaluate(step) if self.evaluator.is_due(step) else None
+        is_best = self.evaluator.is_best(step, loss, knn, collapsed=is_collapsed)
+        if is_best:
+            self.run.log(step, {"loss": loss, **self.progress["best"]}, context="train_best")
+        self._save(best=is_best, loss=loss)
+
+    def _end_epoch(self, step: int, loss: float, *, is_collapsed: bool) -> None:
+        epoch, rest = divmod(step, self.plan.steps_per_epoch)
+        if not rest:  # else the run may be made longer, and the epoch go on
+            self.progress["epoch_loss_sum"] = 0.0
+        number = epoch + (rest > 0)
+        self.run.log(step, {"loss": loss, "epoch": number, "health": self.watch.verdict}, context="train_epoch")
         if is_collapsed:
             self.progress["collapsed_epochs"] += 1
         elif self.progress["best_loss"] is None or loss < self.progress["best_loss"]:
             self.progress["best_loss"] = loss
-        knn = self.evaluator.evaluate(epoch, step) if self.evaluator.is_due(epoch) else None
-        is_best = self.evaluator.is_best(epoch, loss, knn, collapsed=is_collapsed)
-        if is_best:
-            self.run.log(step, {"loss": loss, "epoch": epoch, **self.progress["best"]}, context="train_best")
-        self._save(best=is_best, loss=loss)
-
-    def _ends_a_judged_epoch(self, step: int) -> bool:
-        epoch, rest = divmod(step, self.plan.steps_per_epoch)
-        return not rest and self.evaluator.is_due(epoch)
 
     def _save(self, *, best: bool, loss: float | None = None) -> None:
         state = {

@@ -1,12 +1,13 @@
 """A dry run: everything that can be known about a run before it starts, without writing a byte."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from sltdino.core import files
-from sltdino.core.auto import plan, settle
+from sltdino.core.auto import Plan, Settled, plan, settle
 from sltdino.core.distributed import World, join
 from sltdino.core.run_files import LoadedCheckpoint, own_files
 from sltdino.core.run_place import other_files
@@ -32,12 +33,13 @@ from sltdino.pretraining.estimates import (
     Size,
     disk_bytes,
     estimate_memory,
-    evaluation_seconds,
     measure_size,
+    num_evaluations,
     output_files,
 )
 from sltdino.pretraining.finish import export_paths, export_problems
 from sltdino.pretraining.initial import initial_network, start_text
+from sltdino.pretraining.length import UNTIMED, Costs, costs_of, length_within, timing_seconds
 from sltdino.pretraining.loop import num_workers
 from sltdino.pretraining.measured import (
     Load,
@@ -48,7 +50,7 @@ from sltdino.pretraining.measured import (
     trial,
 )
 from sltdino.pretraining.preview_facts import DryRun, Forecast, Images, Machine, Start
-from sltdino.pretraining.probes import Probes, build_probes
+from sltdino.pretraining.probes import Probes, build_probes, evaluation_plan
 from sltdino.pretraining.progress import Reporter, Silent
 from sltdino.pretraining.sample import Sample, decode_sample, stops_a_run, too_many_bad
 from sltdino.pretraining.session import COPIES, uses_autocast
@@ -95,6 +97,9 @@ class _Preview:
 
     def __init__(self, settings: PretrainSettings, origins: dict[str, str], reporter: Reporter) -> None:
         self.settings, self.origins, self.reporter = settings, origins, reporter
+        self.asked = settings
+        self.settle_for: Callable[..., Settled] | None = None
+        """Settles what was asked for, for a `length`; None for a run that goes on, which has its own."""
         self.errors: list[SltDinoError] = []
         self.world = World()
         self.is_device_known = False
@@ -141,7 +146,8 @@ class _Preview:
                 advice = [*self._advice(images, sample, machine, forecast), *self._folder_advice(out)]
         return DryRun(
             self.settings, self.origins, out, self.start, machine, None if images is None else _images(images), sample,
-            "" if probes is None else probes.plan, forecast, tuple(advice), tuple(self.errors),
+            "" if probes is None else evaluation_plan(self.settings, probes), forecast, tuple(advice),
+            tuple(self.errors),
         )  # fmt: skip
 
     def _settled_size(self, images: ImageFolder, out: Path) -> Size | None:
@@ -159,11 +165,16 @@ class _Preview:
             self.start = self.start._replace(removes=tuple(own_files(out, self.settings.checkpointing)))
         with Collected(self.errors):
             self.start = self.start._replace(weights=start_text(self.settings, self.origins))
-            initial = initial_network(self.settings)
-            settled = settle(self.settings, num_images=len(images), world_size=self.world.size, initial=initial)
-            self.settings, self.origins = settled.settings, {**self.origins, **settled.origins}
+            self.asked, initial = self.settings, initial_network(self.settings)
+            self.settle_for = partial(
+                settle, self.asked, num_images=len(images), world_size=self.world.size, initial=initial
+            )
+            self._take(self.settle_for(length=None if self.asked.train_minutes is None else UNTIMED))
             return measure_size(self.settings)
         return None
+
+    def _take(self, settled: Settled) -> None:
+        self.settings, self.origins = settled.settings, {**self.origins, **settled.origins}
 
     def _probes(self, images: ImageFolder) -> Probes | None:
         """Check that the images make a batch and that the validation images serve."""
@@ -207,23 +218,19 @@ class _Preview:
         probes: Probes | None,
         seconds: float,
     ) -> Forecast:  # fmt: skip
-        settings, world = self.settings, self.world
-        steps = plan(settings, num_images=len(images), world_size=world.size)
+        world = self.world
+        steps = plan(self.settings, num_images=len(images), world_size=world.size)
 
         def memory_of(batch_size: int) -> Memory:
             image_bytes = 3 * sample.mean_pixels
             return estimate_memory(
-                settings, size, world, batch_size=batch_size, num_images=len(images), image_bytes=image_bytes
+                self.settings, size, world, batch_size=batch_size, num_images=len(images), image_bytes=image_bytes
             )
 
         def fits(batch_size: int) -> bool:
             return _needed(memory_of(batch_size), world) < _MEMORY_USED * machine.free_memory
 
-        memory = memory_of(settings.dataset.batch_size)
-        outputs = tuple(
-            output_files(settings, size, steps, out, has_labels=probes is not None and probes.knn is not None)
-        )
-        speed = None
+        memory, speed = memory_of(self.settings.dataset.batch_size), None
         can_run = not self.errors and steps.total_steps and sample.num_bad < sample.tried
         if can_run and not self.start.finished and fits(2):
             step_seconds = expected_step_seconds(size.flops_per_image * steps.images_per_step, world.device)
@@ -231,16 +238,30 @@ class _Preview:
             how_long = f"about {seconds:.0f} s" if longest < 1.5 * seconds else f"{seconds:.0f} to {longest:.0f} s"
             self.reporter.say(f"dry run: timing the loader and a few steps, {how_long}")
             with Collected(self.errors), out_of_memory_said():
-                speed = measure_speed(settings, images, world, seconds=seconds, step_seconds=step_seconds, fits=fits)
-        left = (steps.total_steps - self.start.step) * steps.images_per_step
+                speed = measure_speed(
+                    self.settings, images, world, seconds=seconds, step_seconds=step_seconds, fits=fits
+                )
         training = evaluation = None
         if speed is not None and probes is not None:
-            training = left / speed.together
-            evaluation = evaluation_seconds(settings, size, probes, speed)
+            costs = costs_of(self.settings, steps, size, probes, speed)
+            steps = self._with_length(steps, costs, num_images=len(images))
+            training = (steps.total_steps - self.start.step) * costs.step
+            evaluation = num_evaluations(self.settings, steps) * costs.evaluation
+        settings, has_labels = self.settings, probes is not None and probes.knn is not None
+        outputs = tuple(output_files(settings, size, steps, out, has_labels=has_labels))
         return Forecast(
             steps, ema_horizon(settings), size, memory, _needed(memory, world), outputs, disk_bytes(outputs, size),
             speed, training, evaluation,
         )  # fmt: skip
+
+    def _with_length(self, steps: Plan, costs: Costs, *, num_images: int) -> Plan:
+        """The plan once the steps are timed: another one where minutes are given."""
+        if self.settle_for is None or self.asked.train_minutes is None:
+            return steps
+        with Collected(self.errors):
+            spent = timing_seconds(self.asked.train_minutes)
+            self._take(self.settle_for(length=length_within(self.asked, steps, costs, spent=spent)))
+        return plan(self.settings, num_images=num_images, world_size=self.world.size)
 
     def _advice(self, images: ImageFolder, sample: Sample, machine: Machine, forecast: Forecast) -> Iterator[Advice]:
         yield from advise_settings(self.settings, self.world)

@@ -5,9 +5,11 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
+from sltdino.core.settings_base import known
 from sltdino.core.settings_schema import BY_KEY, flatten, printable
 from sltdino.pretraining.advice import load_text
 from sltdino.pretraining.estimates import OutputFile
+from sltdino.pretraining.length import UNTIMED
 from sltdino.pretraining.measured import Load, Speed
 from sltdino.pretraining.preview_facts import DryRun, Forecast, Images, Machine, Start
 from sltdino.pretraining.sample import Sample, other_formats_text
@@ -122,8 +124,7 @@ def _forecast(result: DryRun, forecast: Forecast) -> list[str]:
     return [
         *_rows(
             "length",
-            f"{counted(settings.epochs, 'epoch')} of {counted(steps.steps_per_epoch, 'step')} of "
-            f"{counted(steps.images_per_step, 'image')}: {counted(steps.total_steps, 'step')}",
+            _length(result, forecast),
             *_left_out(result, forecast),
             f"the teacher averages over {horizon:,.0f} steps at the start{share}",
         ),
@@ -144,6 +145,15 @@ def _forecast(result: DryRun, forecast: Forecast) -> list[str]:
         ),
         *_files(result, forecast),
     ]
+
+
+def _length(result: DryRun, forecast: Forecast) -> str:
+    steps, origin = forecast.plan, result.origins.get("epochs", "")
+    of = f"of {counted(steps.steps_per_epoch, 'step')} of {counted(steps.images_per_step, 'image')}"
+    if origin == f"auto: {UNTIMED.source}":
+        return f"epochs {of}; how many the minutes allow is not known, because no step was timed"
+    by = f", by {origin.removeprefix('auto: ')}" if result.settings.train_minutes and origin.startswith("auto") else ""
+    return f"{counted(known(result.settings.epochs), 'epoch')} {of}: {counted(steps.total_steps, 'step')}{by}"
 
 
 def _memory(result: DryRun, forecast: Forecast) -> Iterator[str]:

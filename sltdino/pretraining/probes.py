@@ -29,8 +29,8 @@ class Probes(NamedTuple):
     """What the probes could not read since the list was last emptied; they append to it."""
     judged_on: str
     """Digest of the images that are looked at."""
-    plan: str
-    """When and on what they look, for people."""
+    judges: str
+    """By what and on what they judge, for people."""
 
     @property
     def num_images(self) -> int:
@@ -64,9 +64,7 @@ def build_probes(settings: PretrainSettings, images: ImageFolder) -> Probes:
 
     if folder is None:
         label_free = LabelFreeProbe(images, crops, width=width, use="training", on_bad=on_bad)
-        return Probes(
-            None, label_free, unreadable, images.fingerprint, _plan(settings, None, label_free, "no --val-dir")
-        )
+        return Probes(None, label_free, unreadable, images.fingerprint, _judges(None, label_free, "no --val-dir"))
     val = scan([folder])
     labels = [label for label in val.labels if label]
     if len(labels) == 1:
@@ -81,11 +79,16 @@ def build_probes(settings: PretrainSettings, images: ImageFolder) -> Probes:
         pixels = Pixels(crops.image_size, crops.mean, crops.std)
         knn = KnnProbe(images, val, pixels, k=votes.knn_k, temp=votes.knn_temp, on_bad=on_bad)
     no_labels = f"no labels, which are sub-folders, in {folder}"
-    return Probes(knn, label_free, unreadable, val.fingerprint, _plan(settings, knn, label_free, no_labels))
+    return Probes(knn, label_free, unreadable, val.fingerprint, _judges(knn, label_free, no_labels))
 
 
-def _plan(settings: PretrainSettings, knn: KnnProbe | None, label_free: LabelFreeProbe, no_labels: str) -> str:
+def evaluation_plan(settings: PretrainSettings, probes: Probes) -> str:
+    """When and on what the features are judged, for people."""
     every = known(settings.evaluation.eval_every)
-    when = "every epoch" if every == 1 else f"every {every} epochs"
+    when = "every epoch" if every == 1 else f"every {every:.6g} epochs"
+    return f"{when}: {probes.judges}"
+
+
+def _judges(knn: KnnProbe | None, label_free: LabelFreeProbe, no_labels: str) -> str:
     by = f"k-NN not measured ({no_labels})" if knn is None else knn.protocol
-    return f"{when}: {by}; RankMe and others of {label_free.sample}"
+    return f"{by}; RankMe and others of {label_free.sample}"

@@ -1,8 +1,10 @@
 """Start a run, or go on with one."""
 
 import shlex
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +23,14 @@ from sltdino.errors import CollapsedError, SltDinoError, StoppedError
 from sltdino.pretraining.advice import others_text
 from sltdino.pretraining.finish import check_exports, write_exports
 from sltdino.pretraining.initial import read_initial, say_start, start_warning
+from sltdino.pretraining.interventions import without
+from sltdino.pretraining.length import UNTIMED, time_length
 from sltdino.pretraining.loop import Loop
 from sltdino.pretraining.outcome import RunSummary, next_commands, outcome, summary_of
 from sltdino.pretraining.params import run_params
+from sltdino.pretraining.probes import evaluation_plan
 from sltdino.pretraining.progress import Reporter, Silent
-from sltdino.pretraining.session import COPIES, Session, build_session, checkpoint_bytes
+from sltdino.pretraining.session import COPIES, Session, build_session, checkpoint_bytes, with_length
 from sltdino.pretraining.start import (
     asked_for,
     check_same_state,
@@ -34,10 +39,11 @@ from sltdino.pretraining.start import (
     out_of_memory_said,
     output_dir,
     overwrites,
+    refuse_folder,
     scan_images,
 )
 from sltdino.pretraining.tracking import open_trackers, trackers_closed
-from sltdino.report.text.page import duration
+from sltdino.report.text.page import counted, duration
 
 
 def pretrain(
@@ -59,7 +65,7 @@ def pretrain(
     Raises:
         SltDinoError: every failure a user can act on; see `sltdino.errors`. After StoppedError the run can be resumed.
     """
-    reporter = reporter or Silent()
+    reporter, begun = reporter or Silent(), time.monotonic()
     checkpoint = asked_for(settings)
     if checkpoint is not None:
         return _go_on(
@@ -72,9 +78,16 @@ def pretrain(
     initial = read_initial(settings)
     images = scan_images(settings, out, reporter)
     network, weights = (None, None) if initial is None else (initial.network, initial.imported)
-    settled = settle(settings, num_images=len(images), world_size=world.size, initial=network)
+    settle_for = partial(settle, settings, num_images=len(images), world_size=world.size, initial=network)
+    settled = settle_for(length=None if settings.train_minutes is None else UNTIMED)
     with out_of_memory_said():
         session = build_session(settled.settings, images, world, initial=weights)
+        if settings.train_minutes is not None:
+            refuse_folder(out, settings)
+            length = time_length(settings, session, reporter, begun=begun)
+            settled = settle_for(length=length)
+            session = with_length(session, settled.settings)
+            reporter.say(f"{length.source}: {counted(session.plan.total_steps, 'step')}")
     with RunDir.create(out, settings.checkpointing, overwrite=overwrites(settings)) as run:
         record = run_params(
             session.settings, images, output_dir=out, origins={**(origins or {}), **settled.origins},
@@ -144,7 +157,7 @@ def _go_on(
         return summary_of(out, step, state["progress"])
     refuse_missing(settings.track)
     with out_of_memory_said():
-        session = build_session(settings, images, world)
+        session = build_session(settings, images, world, is_resumed=True)
     check_same_state(state, session.trainer.objective)
     total = session.plan.total_steps
     with RunDir.open(out, session.settings.checkpointing) as run:
@@ -155,8 +168,9 @@ def _go_on(
         what = {change.key: f"{change.old} -> {change.new}" for change in changes}
         resumed = {"checkpoint": checkpoint.path.name, "records_cut": cut, **what}
         reporter.say(f"{out}: going on at step {step} of {total}")
+        made = state["progress"].get("interventions", [])  # the first versions made none
         if any(change.kind == "trajectory" for change in changes):
-            state["progress"]["changed_at"] = step
+            state["progress"] |= {"changed_at": step, "interventions": without(made, (row.key for row in changes))}
         earlier = read_params(out) if (out / PARAMS).exists() else {}
         record = run_params(
             session.settings, images, output_dir=out, origins={**state["origins"], **origins},
@@ -189,7 +203,8 @@ def _train(
             if "watch" in checkpoint:  # the first versions did not count what is used
                 loop.watch.load_state_dict(checkpoint["watch"])
             loop.progress |= checkpoint["progress"] | {"total_steps": session.plan.total_steps}
-            loop.refuse_collapsed()
+            loop.interventions.take_up()
+            loop.interventions.refuse_collapsed(session.trainer.steps_done)
         run.write_status("running", total_steps=session.plan.total_steps, global_step=session.trainer.steps_done)
         _announce(session, run, reporter, params["origins"])
         open_trackers(run, session.settings, reporter, steps_done=session.trainer.steps_done)
@@ -241,7 +256,7 @@ def _announce(session: Session, run: RunDir, reporter: Reporter, origins: Mappin
         f"{settings.head.out_dim} prototypes, {plan.total_steps:,} steps of {plan.images_per_step} images "
         f"on {session.world.device}; {run.path}"
     )
-    reporter.say(f"evaluation {session.probes.plan}")
+    reporter.say(f"evaluation {evaluation_plan(settings, session.probes)}")
     values = flatten(settings.model_dump())
     for key, origin in origins.items():
         if origin.startswith("auto: "):

@@ -18,8 +18,8 @@ from sltdino.errors import DataError
 from sltdino.evaluation.features import Pixels
 from sltdino.models.import_weights import ImportedBackbone
 from sltdino.models.initial_weights import start_from
+from sltdino.models.layout import calibrate
 from sltdino.models.student_teacher import StudentTeacher, build_student_teacher
-from sltdino.models.whitening import whiten_patch_embedding
 from sltdino.objectives.algorithms import build_objective, masks_patches
 from sltdino.pretraining.probes import Probes, build_probes
 from sltdino.training.batches import build_batches
@@ -27,7 +27,7 @@ from sltdino.training.optimizer import build_optimizer
 from sltdino.training.schedules import build_schedules
 from sltdino.training.trainer import Trainer
 
-WHITENING_IMAGES = 512
+CALIBRATION_IMAGES = 512
 COPIES = 4
 """Checkpoints on the disk at once, at most: the last, the previous, the best and the one being written."""
 
@@ -47,12 +47,18 @@ class Session(NamedTuple):
 
 
 def build_session(
-    settings: PretrainSettings, images: ImageFolder, world: World, *, initial: ImportedBackbone | None = None
+    settings: PretrainSettings,
+    images: ImageFolder,
+    world: World,
+    *,
+    initial: ImportedBackbone | None = None,
+    is_resumed: bool = False,
 ) -> Session:
     """Build model, objective, optimizer and data of a run whose settings are settled.
 
     Args:
-        initial: weights to start from; without them, at random. A resumed run loads over both.
+        initial: weights to start from; without them, at random.
+        is_resumed: whether a checkpoint is loaded next, over whatever the networks started from.
 
     Raises:
         DataError: fewer images than one step needs. SettingsError: as `build_probes`.
@@ -61,9 +67,25 @@ def build_session(
     batches = build_batches(settings, images, world)
     probes = build_probes(settings, images)
     model = build_model(settings)
-    adapted = start_weights(model, settings, images, initial)
+    adapted = [] if is_resumed else start_weights(model, settings, images, initial)
     trainer = build_trainer(model, settings, steps, world)
     return Session(settings, world, images, steps, trainer, batches, probes, adapted)
+
+
+def with_length(session: Session, settings: PretrainSettings) -> Session:
+    """The session of the same run with the settings of another length, before its first step."""
+    steps = plan(settings, num_images=len(session.images), world_size=session.world.size)
+    trainer = build_trainer(session.trainer.model, settings, steps, session.world)
+    return session._replace(settings=settings, plan=steps, trainer=trainer)
+
+
+def adapt_trainer(session: Session, settings: PretrainSettings) -> None:
+    """Give the run's trainer the schedules, and its objective the weights, of other settings; all state stays."""
+    steps, trainer = session.plan, session.trainer
+    trainer.schedules = build_schedules(
+        settings.optimizer, settings.loss, steps_per_epoch=steps.steps_per_epoch, total_steps=steps.total_steps
+    )
+    trainer.objective.adapt(settings.loss)
 
 
 def masked_share(settings: PretrainSettings) -> float:
@@ -94,13 +116,13 @@ def start_weights(
     """Give the fresh networks the weights they start from; what was adapted or left out of them, a line each.
 
     Raises:
-        DataError: the patch embedding is to be whitened and hardly an image can be read.
+        DataError: the start is to be calibrated and hardly an image can be read.
     """
     crops = settings.augmentation
     if initial is not None:
         return [*initial.notes, *start_from(model, initial, mean=crops.mean, std=crops.std)]
-    if settings.vit.patch_init == "whitened":
-        _whiten(model, images, settings)
+    if settings.vit.weight_init == "layout":
+        _calibrate(model, images, settings)
     return []
 
 
@@ -146,19 +168,19 @@ def _num_patch_prototypes(settings: PretrainSettings) -> int:
     return known(settings.head.out_dim) if own == "shared" else own
 
 
-def _whiten(model: StudentTeacher, images: ImageFolder, settings: PretrainSettings) -> None:
-    """Start both patch embeddings from a fixed sample of the training images. A resumed run loads over it."""
+def _calibrate(model: StudentTeacher, images: ImageFolder, settings: PretrainSettings) -> None:
+    """Fit the layout start of both networks to a fixed sample of the training images."""
     crops = settings.augmentation
     pixels = Pixels(crops.image_size, crops.mean, crops.std)
-    order = generator(settings.seed, "whitening").permutation(len(images)).tolist()
+    order = generator(settings.seed, "calibration").permutation(len(images)).tolist()
     sample: list[Tensor] = []
-    for index in order[: 2 * WHITENING_IMAGES]:
+    for index in order[: 2 * CALIBRATION_IMAGES]:
         with suppress(UnreadableImage):  # counted when training meets it
             sample.append(pixels.load(images.path(index)))
-        if len(sample) == WHITENING_IMAGES:
+        if len(sample) == CALIBRATION_IMAGES:
             break
     if not sample:
-        raise DataError(f"none of {len(order[: 2 * WHITENING_IMAGES])} images tried can be read; look at the files")
-    images_of_sample = torch.stack(sample)
-    for network in (model.student, model.teacher):
-        whiten_patch_embedding(network.backbone.patch_embed, images_of_sample)
+        raise DataError(f"none of {len(order[: 2 * CALIBRATION_IMAGES])} images tried can be read; look at the files")
+    backbone = model.teacher.backbone.eval()  # else stochastic depth would draw from torch's global generator
+    calibrate(backbone, torch.stack(sample))
+    model.student.backbone.load_state_dict(backbone.state_dict())

@@ -21,6 +21,7 @@ from sltdino.core.run_files import (
 )
 from sltdino.core.run_place import refuse_unless_new
 from sltdino.core.settings import PretrainSettings
+from sltdino.core.settings_base import known
 from sltdino.core.settings_files import LoadedSettings
 from sltdino.data.image_folder import ImageFolder, scan_listed
 from sltdino.errors import (
@@ -142,7 +143,7 @@ def continuation(
     total = plan(settings, num_images=len(images), world_size=world_size).total_steps
     finished = not changes and step >= state["progress"]["total_steps"] and done
     if step > total and not finished:
-        raise SettingsError(f"--epochs: {settings.epochs} are {total} steps, and the run has done {step}")
+        raise SettingsError(f"--epochs: {known(settings.epochs):g} are {total} steps, and the run has done {step}")
     return Continuation(settings, changes, step, finished)
 
 
@@ -216,6 +217,12 @@ def folder_problems(out: Path, settings: PretrainSettings, *, resuming: bool) ->
     return problems
 
 
+def refuse_folder(out: Path, settings: PretrainSettings) -> None:
+    """Raise the first of `folder_problems` of a new run, which would else be met after minutes of other work."""
+    for problem in folder_problems(out, settings, resuming=False):
+        raise problem
+
+
 def data_change(state: dict[str, Any], images: ImageFolder) -> list[Change]:
     """The change of the images since the checkpoint, if they are others."""
     before = state["images"]
@@ -243,6 +250,8 @@ def with_changes(stored: PretrainSettings, changes: Sequence[Change]) -> Pretrai
 def planned_settings(settings: PretrainSettings, *, origins: Mapping[str, str] | None = None) -> LoadedSettings:
     """The settings that a run would go by: every `auto` settled, or those of the run that it would go on with.
 
+    What follows from the length of a run that is given minutes stays `auto`: only its start times the steps.
+
     Nothing is written.
 
     Raises:
@@ -253,6 +262,7 @@ def planned_settings(settings: PretrainSettings, *, origins: Mapping[str, str] |
     images = scan_images(settings, output_dir(settings), Silent())
     if checkpoint is not None:
         goes_on = continuation(checkpoint, settings, images, allow_change=(), world_size=1)
-        return LoadedSettings(goes_on.settings, {**checkpoint.state["origins"], **given})
+        as_epochs = goes_on.settings.model_copy(update={"train_minutes": None})  # they are what the minutes became
+        return LoadedSettings(as_epochs, {**checkpoint.state["origins"], **given})
     settled = settle(settings, num_images=len(images), initial=initial_network(settings))
     return LoadedSettings(settled.settings, {**given, **settled.origins})

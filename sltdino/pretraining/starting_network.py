@@ -44,7 +44,7 @@ def starting_network(
             imported = _same_weights(initial_weights, starter=settings.init_from == STARTER)
             start_from(model, imported, mean=settings.augmentation.mean, std=settings.augmentation.std)
             return StartingNetwork(model.teacher.backbone, f"the weights the run started from, {imported.source.name}")
-        if settings.vit.patch_init != "whitened":
+        if settings.vit.weight_init != "layout":
             return StartingNetwork(model.teacher.backbone, f"the network the run started from (seed {settings.seed})")
         images = scan_listed(settings.train_dir, settings.dataset.exclude)
         if images.fingerprint != fingerprint:
@@ -53,7 +53,7 @@ def starting_network(
     except SltDinoError as error:
         text = f"random weights in the run's architecture (seed {settings.seed}), not those it started from: {error}"
         return StartingNetwork(model.teacher.backbone, text)
-    text = f"the network the run started from (seed {settings.seed}, patch embedding whitened on its images)"
+    text = f"the network the run started from (seed {settings.seed}, calibrated on its images)"
     return StartingNetwork(model.teacher.backbone, text)
 
 

@@ -77,27 +77,37 @@ class RunWatch:
             self.reporter.say(f"step {step}: {finding.name} is over; it began at step {finding.since_step}")
         return self.verdict
 
-    def to_stop_for(
-        self, step: int, total_steps: int, *, changed_at: int, is_resumed: bool = False
-    ) -> CollapsedError | None:
-        """The error that ends the run, once saved, where a collapse has lasted and the settings say to stop.
+    def lasting(self, step: int, total_steps: int, *, changed_at: int, acted_at: int | None) -> Finding | None:
+        """The collapse that has lasted for so long that something is to be done; None: there is none.
 
         Args:
             changed_at: step of the last change of the settings, which gives a run its beginning anew; 0: none.
+            acted_at: step since then of the last intervention, which has as long to work, and as long again.
+        """
+        short = max(_LEAST_PATIENCE, round(_PATIENCE_SHARE * total_steps))
+        late = max(short, round(_LATE_PATIENCE_SHARE * total_steps))
+        begun_at = changed_at + self.watch.grace_steps if acted_at is None else acted_at + short
+        for finding in self.findings:
+            patience = late if finding.may_start_late and acted_at is None else short
+            if finding.collapsed and step - max(finding.since_step, begun_at) >= patience:
+                return finding
+        return None
+
+    def collapsed_error(
+        self, finding: Finding, step: int, total_steps: int, *, after: int = 0, is_resumed: bool = False
+    ) -> CollapsedError:
+        """The error that ends the run, once saved.
+
+        Args:
+            after: interventions that were made against it.
             is_resumed: no step was made since it was saved.
         """
-        begun_at = changed_at + self.watch.grace_steps
         done = "nothing that would help has changed, so no step was made" if is_resumed else "saved"
-        for finding in self.findings:
-            share = _LATE_PATIENCE_SHARE if finding.may_start_late else _PATIENCE_SHARE
-            patience = max(_LEAST_PATIENCE, round(share * total_steps))
-            lasted = step - max(finding.since_step, begun_at)
-            if finding.collapsed and lasted >= patience and self.settings.on_collapse == "stop":
-                return CollapsedError(
-                    f"{finding.name} at step {step} of {total_steps}: {finding.text}; {done}. "
-                    f"What may help: {finding.remedy}. {self._ways_on(finding)}"
-                )
-        return None
+        tried = f", after {after} intervention{'' if after == 1 else 's'} of its own" if after else ""
+        return CollapsedError(
+            f"{finding.name} at step {step} of {total_steps}{tried}: {finding.text}; {done}. "
+            f"What may help: {finding.remedy}. {self._ways_on(finding)}"
+        )
 
     def _ways_on(self, finding: Finding) -> str:
         """Commands: with the first remedy that a run can go on with, and without any."""

@@ -73,6 +73,8 @@ class Digest:
         self.evaluations: list[dict[str, Any]] = []
         self.best: dict[str, Any] | None = None
         self.resumes: list[dict[str, Any]] = []
+        self.interventions: list[dict[str, Any]] = []
+        """What the run has changed by itself against a collapse, a record for each setting."""
         self.findings: tuple[Finding, ...] = ()
         """Those in force after the last step record, worst first."""
         self.past: deque[Episode] = deque(maxlen=_MOST_EPISODES)
@@ -144,6 +146,13 @@ class Digest:
         if name != HEALTHY or self._since:
             self._note(step, {} if name == HEALTHY else {str(name): step})
 
+    def _adapt_watch(self) -> None:
+        """Let the watch advise the run as it is; a setting that was given with a later resume is no longer adapted."""
+        if self._watch is not None:
+            given = [{row["step"] for row in self.resumes if made.get("knob") in row} for made in self.interventions]
+            pairs = zip(self.interventions, given, strict=True)
+            self._watch.adapt(made for made, steps in pairs if all(step < made["step"] for step in steps))
+
     def _flush(self) -> None:
         self._curves.add(self._steps, self._rows)
         self._steps, self._rows = [], []
@@ -179,10 +188,14 @@ class Digest:
                 self.evaluations.append(record)
             case "train_best" if None not in map(number, (record.get("loss"), record.get("value"))):
                 self.best = record
+            case "intervention" if len(self.interventions) < _MOST_EPISODES:
+                self.interventions.append(record)
+                self._adapt_watch()
             case "resume":
                 self._spent += _seconds(self._began, self._last.get("timestamp"))
                 self._began = record.get("timestamp")
                 self.resumes.append(record)
+                self._adapt_watch()
 
 
 def _is_sound(step: int, record: Mapping[str, Any]) -> bool:

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 from sltdino.core.lock import is_held
 from sltdino.core.run_files import LOCK, PARAMS
 from sltdino.report.curves import number
+from sltdino.report.history import interventions_told
 from sltdino.report.summary import RunReader
-from sltdino.report.text.page import duration
+from sltdino.report.text.page import duration, short_number
 
 _DIED = 71
 """How a process that was killed counts: it can be resumed."""
@@ -69,7 +70,10 @@ def _place(facts: Mapping[str, Any]) -> str:
     progress = facts["progress"]
     total = f" of {progress['total_steps']:,}" if progress["total_steps"] else ""
     left = facts["speed"]["eta_seconds"]
-    parts = [f"step {progress['step']:,}{total}", f"epoch {progress['epoch']:.0f} of {progress['epochs']}"]
+    parts = [
+        f"step {progress['step']:,}{total}",
+        f"epoch {progress['epoch']:.0f} of {short_number(progress['epochs'])}",
+    ]
     parts += [] if left is None else [f"{duration(left)} left"]
     return ", ".join([*parts, facts["health"]["verdict"]])
 
@@ -90,6 +94,8 @@ def _told(record: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
             return f"epoch {epoch}: {', '.join(parts)}" if parts else ""
         case "train_best" if record.get("metric") == "knn":  # by the loss, most epochs are
             return f"epoch {epoch}: the best so far"
+        case "intervention":
+            return f"adapted {next(interventions_told([record]))}"
         case "resume":
             return f"resumed at step {step:,}"
         case "finding":

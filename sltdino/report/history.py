@@ -1,6 +1,7 @@
 """What the charts of a run are drawn from: its curves, its evaluations, and what happened when."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any, NamedTuple
 
 from sltdino.report.curves import Curve, number
@@ -40,6 +41,8 @@ class History(NamedTuple):
     """Epochs that ended and their last steps."""
     resumes: Sequence[int]
     """Steps at which the run went on after a stop."""
+    interventions: Sequence[int]
+    """Steps at which the run changed its settings against a collapse."""
     spans: Sequence[Span]
     """Where the watch found something, in order."""
 
@@ -57,8 +60,23 @@ def history_of(digest: Digest) -> History:
         _measured(digest.evaluations),
         digest.epoch_ends,
         [record["step"] for record in digest.resumes],
+        sorted({record["step"] for record in digest.interventions}),
         sorted(spans, key=lambda span: span.first),
     )
+
+
+def interventions_told(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """A line for each time that a run changed its settings: when, against what, and from what to what."""
+    for step, rows in groupby(records, key=lambda record: record["step"]):
+        changes = list(rows)
+        told = ", ".join(f"{row.get('knob')} {_shown(row.get('old'))} -> {_shown(row.get('new'))}" for row in changes)
+        yield f"at step {step:,} against {changes[0].get('finding')}: {told}"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return "?" if (known := number(value)) is None else f"{known:g}"
 
 
 def points_of(curve: Curve) -> list[Point]:

@@ -86,6 +86,7 @@ class RunReader:
             "health": {**_health(digest), "collapsed_epochs": digest.collapsed_epochs},
             "best": digest.best,
             "resumes": digest.resumes,
+            "interventions": digest.interventions,
             "bad_images": status.get("bad_images", 0),
             "unreadable_records": digest.unreadable,
             "notices": [notice["text"] for notice in status.get("notices", [])],
@@ -177,12 +178,12 @@ def _images_per_step(params: Mapping[str, Any]) -> int | None:
         settings.get("dataset", {}).get("batch_size"), settings.get("optimizer", {}).get("accumulate_steps", 1),
         settings.get("pseudo_epochs", 1), params.get("images", {}).get("count"), total, epochs,
     )  # fmt: skip
-    known = [value for value in parts if isinstance(value, int) and value > 0]
+    known = [value for part in parts if (value := number(part)) is not None and value > 0]
     if len(known) < len(parts):
         return None
     batch_size, accumulated, repeats, images, total, epochs = known
     of_a_rank = batch_size * accumulated
-    return of_a_rank * max(1, images * repeats // (of_a_rank * max(1, total // epochs)))
+    return round(of_a_rank) * max(1, int(images * repeats // (of_a_rank * max(1, round(total / epochs)))))
 
 
 def _speed(digest: Digest, state: str) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from sltdino.core.settings_base import known
 from sltdino.errors import CheckpointError
 from sltdino.models.import_weights import OWN, ImportedBackbone, import_backbone
 from sltdino.models.vit import VisionTransformer
-from sltdino.report.text.page import rows, short
+from sltdino.report.curves import number
+from sltdino.report.text.page import rows, short, short_number
 from sltdino.report.weights_loaders import loaders
 
 SOURCES = {
@@ -198,9 +199,10 @@ def _checkpoint_text(facts: Mapping[str, Any] | None) -> str:
         return ""
     best = facts["best"] if isinstance(facts["best"], dict) else {}
     was = f"; best so far: {best.get('metric')} {best.get('value')} in epoch {best.get('epoch')}" if best else ""
+    epochs = "?" if number(facts["epochs"]) is None else short_number(facts["epochs"])
     return (
         f"{facts['algorithm']} on {facts['stream']}: step {facts['global_step']} of {facts['total_steps']}, "
-        f"epoch {facts['epoch']} of {facts['epochs']}{was}"
+        f"epoch {facts['epoch']} of {epochs}{was}"
     )
 
 

@@ -5,10 +5,10 @@ records, say the same; a resumed run feeds it those it has, and goes on as if it
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from sltdino.training import remedies
+from sltdino.training import live_remedies, remedies
 from sltdino.training.remedies import Knobs, Way, knobs_of
 from sltdino.training.running import RunningMean, Streak
 
@@ -61,6 +61,8 @@ class Finding(NamedTuple):
     """What `sltdino resume` takes for the first of that; empty where a run cannot go on with it."""
     may_start_late: bool = False
     """Runs of small batches have looked so for nearly half of their steps, and learned then."""
+    live: tuple[tuple[str, float], ...] = ()
+    """What a run can change against a collapse while it goes on: dotted keys of settings, and their new values."""
 
 
 class Watch:
@@ -90,7 +92,7 @@ class Watch:
         self.looks_collapsed = False
         """Whether the last record by itself looks like a collapse, be it a beginning or not."""
         self._log_k = math.log(num_prototypes)
-        self._knobs = (knobs or Knobs())._replace(num_prototypes=num_prototypes)
+        self._knobs = self._own_knobs = (knobs or Knobs())._replace(num_prototypes=num_prototypes)
         num_draws = self.usage_window * num_targets
         self._most_used = num_prototypes * -math.expm1(-num_draws / num_prototypes)
         # of about the last 5 records, and of the last 20, which a gap that grows leaves behind
@@ -122,6 +124,10 @@ class Watch:
         if ONE_POINT in in_force:
             in_force.pop(UNIFORM, None)  # it follows from that, and asks for the opposite
         return tuple(in_force[name] for name in _WORST_FIRST if name in in_force)
+
+    def adapt(self, interventions: Iterable[Mapping[str, Any]]) -> None:
+        """From now on advise a run whose settings were changed so; each row has `knob`, a dotted key, and `new`."""
+        self._knobs = live_remedies.with_changes(self._own_knobs, interventions)
 
     def _one_point(self, step: int, record: Mapping[str, Any]) -> Finding | None:
         self.looks_collapsed = False
@@ -187,7 +193,9 @@ class Watch:
     ) -> Finding | None:  # fmt: skip
         is_early = step <= self.grace_steps
         if since := streak.feed(step, holds, may_begin=not (is_early and has_grace), began=began):
-            return _found(name, since, f"{text} since step {since}", ways, collapsed=True)
+            against = live_remedies.against_one_point if name == ONE_POINT else live_remedies.against_uniform
+            live = tuple(against(self._knobs, ways).items())
+            return _found(name, since, f"{text} since step {since}", ways, collapsed=True, live=live)
         if not (is_early and holds):
             return None
         when = f"judged from step {self.grace_steps + 1}"
@@ -245,8 +253,16 @@ class Watch:
         return _found(STARVED, since, text, remedies.against_a_starved_loader(self._knobs))
 
 
-def _found(name: str, since: int, text: str, ways: list[Way], *, collapsed: bool = False) -> Finding:
-    return Finding(name, collapsed, since, text, remedies.said(ways), remedies.flags_of(ways))
+def _found(
+    name: str,
+    since: int,
+    text: str,
+    ways: list[Way],
+    *,
+    collapsed: bool = False,
+    live: tuple[tuple[str, float], ...] = (),
+) -> Finding:
+    return Finding(name, collapsed, since, text, remedies.said(ways), remedies.flags_of(ways), live=live)
 
 
 def watch_of(params: Mapping[str, Any]) -> Watch | None:

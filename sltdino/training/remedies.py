@@ -7,12 +7,12 @@ from typing import Any, NamedTuple, TypeGuard
 from sltdino.core.auto import FEW_IMAGES, usual_learning_rate
 from sltdino.core.auto_papers import PAPERS
 
-_USUAL_STANDARDIZED_TEMP, _LOWEST_STANDARDIZED_TEMP = 0.33, 0.1
+USUAL_STANDARDIZED_TEMP, _LOWEST_STANDARDIZED_TEMP = 0.33, 0.1
 _LOWEST_TEMP, _HIGHEST_TEMP = 0.02, 0.07
 """Of DINO's teacher, which compares cosines (Caron et al. 2021, table 8 and section D)."""
 _WORTH_IT = 1.2
 """A setting that is nearer than this factor to what would be advised stays as it is."""
-_USUAL_KOLEO = 0.1
+USUAL_KOLEO = 0.1
 
 
 INSANE = 1e12
@@ -105,7 +105,7 @@ def _against_uniform_targets(knobs: Knobs) -> list[Way]:
     rate_way = _learning_rate(knobs, usual if rate > 2 * usual else max(usual, 2 * rate))
     if knobs.standardized:
         lowest = _LOWEST_STANDARDIZED_TEMP
-        lower = max(lowest, min(_USUAL_STANDARDIZED_TEMP, temp / 2))
+        lower = max(lowest, min(USUAL_STANDARDIZED_TEMP, temp / 2))
         return [_temperature(knobs, lower)] if temp > _WORTH_IT * lowest else [rate_way]
     if temp > _WORTH_IT * _LOWEST_TEMP:
         return [_temperature(knobs, max(_LOWEST_TEMP, min(_HIGHEST_TEMP, temp / 2))), rate_way]
@@ -127,7 +127,7 @@ def _against_a_pinned_loss(knobs: Knobs, *, share: float) -> list[Way]:
         return [_learning_rate(knobs, usual)]
     if share < -0.25 or rate > 2 * usual:
         return [_learning_rate(knobs, min(usual, rate / 3))]
-    if knobs.koleo_weight > _WORTH_IT * _USUAL_KOLEO:
+    if knobs.koleo_weight > _WORTH_IT * USUAL_KOLEO:
         return [_koleo(knobs)]
     if knobs.smallest_crop < 0.5:
         text = f"make the crops of an image more alike: --global-crop-scale 0.7 1.0 (now from {knobs.smallest_crop:g})"
@@ -147,7 +147,7 @@ def against_one_point(knobs: Knobs) -> list[Way]:
         ways.append(Way(f"raise --teacher-temp from {knobs.teacher_temp:g} to 0.04", ("--teacher-temp", "0.04")))
     if not ways and not knobs.sinkhorn:
         ways.append(Way("start anew with --use-sinkhorn"))
-    if knobs.koleo_weight < _USUAL_KOLEO / _WORTH_IT:
+    if knobs.koleo_weight < USUAL_KOLEO / _WORTH_IT:
         ways.append(_koleo(knobs))
     rate, usual = knobs.learning_rate, _usual_rate(knobs)
     return [*ways, _learning_rate(knobs, usual if rate < usual / 10 else min(usual, rate / 3))]
@@ -194,8 +194,8 @@ def _usual_of_few(knobs: Knobs) -> list[Way]:
         "--standardize-teacher": not knobs.standardized,
         "--use-sinkhorn": not knobs.sinkhorn,
         "--head-batch-norm": not knobs.batch_norm,
-        f"--teacher-temp {_USUAL_STANDARDIZED_TEMP}": not knobs.standardized and not knobs.sinkhorn_eps,
-        f"--sinkhorn-eps {_USUAL_STANDARDIZED_TEMP}": not knobs.standardized and knobs.sinkhorn_eps > 0,
+        f"--teacher-temp {USUAL_STANDARDIZED_TEMP}": not knobs.standardized and not knobs.sinkhorn_eps,
+        f"--sinkhorn-eps {USUAL_STANDARDIZED_TEMP}": not knobs.standardized and knobs.sinkhorn_eps > 0,
     }
     missing = " ".join(flag for flag, is_missing in wanted.items() if is_missing)
     if not missing or knobs.num_images >= FEW_IMAGES:
@@ -214,9 +214,9 @@ def _learning_rate(knobs: Knobs, rate: float) -> Way:
 
 
 def _koleo(knobs: Knobs) -> Way:
-    verb = "raise" if knobs.koleo_weight < _USUAL_KOLEO else "lower"
-    flags = ("--koleo-weight", f"{_USUAL_KOLEO}")
-    return Way(f"{verb} --koleo-weight from {knobs.koleo_weight:g} to {_USUAL_KOLEO}", flags)
+    verb = "raise" if knobs.koleo_weight < USUAL_KOLEO else "lower"
+    flags = ("--koleo-weight", f"{USUAL_KOLEO}")
+    return Way(f"{verb} --koleo-weight from {knobs.koleo_weight:g} to {USUAL_KOLEO}", flags)
 
 
 def _standardize(knobs: Knobs) -> list[Way]:
@@ -225,7 +225,7 @@ def _standardize(knobs: Knobs) -> list[Way]:
         return []  # `_usual_of_few` has said it
     sharp = "--sinkhorn-eps" if knobs.sinkhorn_eps else "--teacher-temp"
     balance = "" if knobs.sinkhorn else "--use-sinkhorn "
-    return [Way(f"start anew with --standardize-teacher {balance}{sharp} {_USUAL_STANDARDIZED_TEMP}")]
+    return [Way(f"start anew with --standardize-teacher {balance}{sharp} {USUAL_STANDARDIZED_TEMP}")]
 
 
 def _temperature(knobs: Knobs, lower: float) -> Way:

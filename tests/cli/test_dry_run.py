@@ -71,7 +71,11 @@ def test_below_the_page_stands_one_line_however_many_mistakes_there_are(
 
 def test_bad_settings_stop_before_anything(run: Any, argv: list[str]) -> None:
     result = run(*argv, "--epochs", "0", "--dry-run")
-    assert (result.code, result.out, result.err) == (2, "", ["error: --epochs: must be at least 1 (got 0)"])
+    assert (result.code, result.out, result.err) == (
+        2,
+        "",
+        ["error: --epochs: must be greater than 0, or auto (got 0)"],
+    )
 
 
 def test_a_run_and_its_resumption_print_their_summary_as_json(run: Any, argv: list[str], tmp_path: Path) -> None:

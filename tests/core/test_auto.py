@@ -1,8 +1,10 @@
 """What `auto` settles to, and that it settles once."""
 
 import pytest
+from pydantic import ValidationError
 
-from sltdino.core.auto import InitialNetwork, plan, settle
+from sltdino.core.auto import plan, settle
+from sltdino.core.auto_network import InitialNetwork
 from sltdino.core.settings import PretrainSettings
 from sltdino.errors import SettingsError
 
@@ -21,7 +23,7 @@ def test_nothing_that_has_a_rule_stays_auto() -> None:
         if value == "auto"
     }
     # these follow the machine, the crop or the schedule, where they are used
-    follow = {"augmentation.gaussian_blur_prob", "augmentation.solarize_prob"}
+    follow = {"augmentation.gaussian_blur_prob"}
     assert left == {"dataset.num_workers", "loss.sinkhorn_eps"} | follow
 
 
@@ -38,6 +40,25 @@ def test_given_values_win_and_have_no_auto_origin() -> None:
     assert settled.settings.optimizer.learning_rate == 5e-4
     assert not {"head.out_dim", "optimizer.learning_rate"} & settled.origins.keys()
     assert settled.origins["loss.teacher_temp"] == "auto: 1,000 images"
+
+
+@pytest.mark.parametrize(("num_images", "light"), [(1, 0.3), (19_999, 0.3), (20_000, 0.0), (10**6, 0.0)])
+def test_light_is_uneven_for_few_images(num_images: int, light: float) -> None:
+    settled = settle(settings(), num_images=num_images)
+    assert settled.settings.augmentation.light == light
+    assert settled.origins["augmentation.light"] == f"auto: {num_images:,} images"
+
+
+def test_few_images_are_turned_and_not_solarized_and_many_are_as_in_dino() -> None:
+    few, many = (settle(settings(), num_images=number).settings.augmentation for number in (19_999, 20_000))
+    assert (few.rotation, few.solarize_prob) == (10.0, 0.0)
+    assert (many.rotation, many.solarize_prob) == (0.0, "dino")
+
+
+@pytest.mark.parametrize("light", [-0.01, 0.31, "much"])
+def test_light_stays_within_what_leaves_every_pixel_some(light: object) -> None:
+    with pytest.raises(ValidationError, match=r"augmentation\.light"):
+        settings(augmentation={"light": light})
 
 
 @pytest.mark.parametrize(
@@ -99,6 +120,22 @@ def test_plan_drops_the_incomplete_batch_after_all_repeats() -> None:
     assert plan(given, num_images=20, world_size=2) == (32, 1, 3)
 
 
+@pytest.mark.parametrize(
+    ("vit", "others"),
+    [
+        ({"layer_scale": 1e-5}, "LayerScale"),
+        ({"embed_dim": 7, "num_heads": 1}, "width 7"),
+        ({"positions": "random"}, "random positions"),
+    ],
+)
+def test_few_images_start_from_xavier_matrices_where_the_layout_cannot_be(vit: dict[str, object], others: str) -> None:
+    settled = settle(settings(vit=vit), num_images=1000)
+    assert settled.settings.vit.weight_init == "xavier"
+    assert settled.origins["vit.weight_init"] == f"auto: 1,000 images, {others}"
+    with pytest.raises(ValidationError, match="layout"):
+        settings(vit={**vit, "weight_init": "layout"})
+
+
 WEIGHTS = InitialNetwork(
     name="dinov2_vits14_reg.pth", patch_size=14, embed_dim=384, depth=12, num_heads=6, mlp_ratio=3.5, registers=4,
     layer_scale=1e-5, layer_norm_eps=1e-6,
@@ -108,7 +145,7 @@ WEIGHTS = InitialNetwork(
 def test_without_weights_the_network_is_the_small_one_of_patch_16() -> None:
     vit = settle(settings(), num_images=1000).settings.vit
     assert (vit.backbone, vit.patch_size, vit.mlp_ratio, vit.registers) == ("vit-small", 16, 4.0, 0)
-    assert (vit.layer_scale, vit.layer_norm_eps, vit.patch_init) == (0.0, 1e-5, "whitened")
+    assert (vit.layer_scale, vit.layer_norm_eps, vit.weight_init) == (0.0, 1e-5, "layout")
 
 
 def test_auto_values_of_the_network_follow_the_weights_it_starts_from() -> None:
@@ -117,7 +154,7 @@ def test_auto_values_of_the_network_follow_the_weights_it_starts_from() -> None:
     assert {key: vit[key] for key in WEIGHTS._asdict() if key != "name"} == {
         key: value for key, value in WEIGHTS._asdict().items() if key != "name"
     }
-    assert (vit["backbone"], vit["patch_init"]) == ("vit-small", "random")
+    assert (vit["backbone"], vit["weight_init"]) == ("vit-small", "trunc_normal")
     assert settled.origins["vit.registers"] == "auto: dinov2_vits14_reg.pth"
     assert settled.settings.augmentation.local_crop_size == 98
 
@@ -140,8 +177,8 @@ def test_weights_of_no_named_size_name_none() -> None:
          "preset pass --vit-layer-scale auto"),
         ({"backbone": "vit-tiny"}, "--backbone: vit-tiny has embed_dim 192, num_heads 3, and the weights in "
          "dinov2_vits14_reg.pth have embed_dim 384, num_heads 6; leave it out, or over a preset pass --backbone auto"),
-        ({"patch_init": "whitened"}, "--vit-patch-init: whitened would replace the patch embedding of the weights in "
-         "dinov2_vits14_reg.pth; leave it out"),
+        ({"weight_init": "layout"}, "--vit-weight-init: layout would replace the weights in dinov2_vits14_reg.pth; "
+         "leave it out"),
         ({"patch_size": 16}, "--patch-size: 16, and the weights in dinov2_vits14_reg.pth have 14; leave it out, or "
          "over a preset pass --patch-size auto, or add --init-resample-patch, which resamples their patch kernels"),
     ],

@@ -29,7 +29,7 @@ def test_equal_settings_have_no_changes() -> None:
 
 
 def test_every_difference_is_found_with_its_class_and_both_values() -> None:
-    changes = compare(settings(), settings(seed=1, epochs=5, num_workers=2))
+    changes = compare(settings(epochs=100), settings(seed=1, epochs=5, num_workers=2))
     assert changes == [
         Change("epochs", "trajectory", 100, 5),
         Change("seed", "identity", 42, 1),
@@ -59,12 +59,20 @@ def test_free_changes_pass() -> None:
 
 
 def test_all_refused_changes_are_listed_at_once() -> None:
-    lines = refusals(compare(settings(), settings(seed=1, epochs=5, vit_depth=3, log_interval=1)))
+    lines = refusals(compare(settings(epochs=100), settings(seed=1, epochs=5, vit_depth=3, log_interval=1)))
     assert lines == [
         "seed: the run has 42, asked for 1; this is what makes it that run: start a new one",
         "vit.depth: the run has auto, asked for 3; this is what makes it that run: start a new one",
         "epochs: the run has 100, asked for 5; it would change the run's course",
     ]
+
+
+def test_minutes_are_refused_to_a_run_that_has_begun_with_the_way_to_make_it_longer() -> None:
+    [line] = refusals(compare(settings(train_minutes=10), settings(train_minutes=20)), ("train_minutes",))
+    assert line == (
+        "train_minutes: the run has 10.0, asked for 20.0; minutes become steps when a run starts: to train longer, "
+        "resume it with --epochs N"
+    )
 
 
 def test_the_command_that_accepts_the_changes_can_be_copied_and_is_given_once() -> None:

@@ -198,7 +198,7 @@ def test_a_switch_turned_off_is_named_as_it_was_typed() -> None:
 def test_a_named_preset_wins_over_the_streams_and_loses_to_files_and_flags(write: Any) -> None:
     file = write('preset = "laptop"\n[vit]\ndepth = 6\n', name="small.toml")
     settings, origins = load_settings("hands", files=[file], flags={"train_dir": "crops", "epochs": 7})
-    assert (settings.vit.embed_dim, settings.vit.depth, settings.epochs) == (128, 6, 7)
+    assert (settings.vit.embed_dim, settings.vit.depth, settings.epochs) == (192, 6, 7)
     assert settings.augmentation.hflip_prob == 0.0
     assert (origins["vit.embed_dim"], origins["augmentation.hflip_prob"]) == ("preset laptop", "preset hands")
     assert origins["vit.depth"].endswith("small.toml:3")
@@ -309,6 +309,29 @@ def test_a_file_name_of_any_bytes_is_a_path() -> None:
 # -- errors ---------------------------------------------------------------------------------------------------------
 
 
+def test_minutes_take_the_place_of_a_presets_epochs(write: Any) -> None:
+    file = write('preset = "laptop"\ntrain_minutes = 10\n')
+    settings, origins = load_settings("hands", files=[file], flags={"train_dir": "."})
+    assert (settings.epochs, settings.train_minutes, settings.vit.depth) == ("auto", 10, 4)
+    assert "epochs" not in origins
+
+
+@pytest.mark.parametrize(("text", "culprit"), [("epochs = 5\n", "'epochs' of {file}:1"), ("", "--epochs")])
+def test_minutes_beside_given_epochs_are_a_mistake(text: str, culprit: str, write: Any) -> None:
+    file, flags = write(text), {"train_dir": ".", "train_minutes": 10} | ({} if text else {"epochs": 5})
+    with pytest.raises(SettingsError) as caught:
+        load_settings("hands", files=[file], flags=flags)
+    both = "and minutes both say how long to train; leave one of the two out"
+    assert caught.value.problems == (f"--train-minutes: {culprit.format(file=file)} {both}",)
+
+
+def test_epochs_may_be_a_part_of_one_and_whole_ones_stay_whole() -> None:
+    flags = {"train_dir": ".", "eval_every": "0.05"}
+    settings = [load_settings("hands", flags={**flags, "epochs": text}).settings for text in ("0.5", "5", "5.0")]
+    assert [repr(each.epochs) for each in settings] == ["0.5", "5", "5"]
+    assert settings[0].evaluation.eval_every == 0.05
+
+
 def test_all_mistakes_of_a_file_are_reported_line_by_line(write: Any) -> None:
     file = write(
         'epochs = 0\nalgorithm = "dinno"\n[dataset]\npin_memry = true\nbatch_size = "many"\n'
@@ -316,7 +339,7 @@ def test_all_mistakes_of_a_file_are_reported_line_by_line(write: Any) -> None:
     )
     where = f"{file}:"
     assert list(problems(file)) == [
-        f"{where}1: 'epochs' must be at least 1 (got 0)",
+        f"{where}1: 'epochs' must be greater than 0, or auto (got 0)",
         f"{where}2: 'algorithm' must be one of dino, ibot, dinov2 (got 'dinno'); did you mean 'dino'?",
         f"{where}4: unknown key 'dataset.pin_memry'; did you mean 'dataset.pin_memory'?",
         f"{where}5: 'dataset.batch_size' must be a whole number (got 'many')",

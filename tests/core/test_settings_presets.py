@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from sltdino.core.auto import InitialNetwork, Settled, settle
+from sltdino.core.auto import Settled, settle
+from sltdino.core.auto_network import InitialNetwork
 from sltdino.core.settings_files import load_settings
 from sltdino.core.settings_presets import PRESETS
 from sltdino.core.settings_schema import BY_KEY, flatten
@@ -63,8 +64,10 @@ ROWS: dict[str, tuple[Any, Any, Any, Any]] = {
     "augmentation.saturation":        (0.2,          0.2,          0.2,          0.2),
     "augmentation.color_jitter_prob": (0.8,          0.8,          0.8,          0.8),
     "augmentation.grayscale_prob":    (0.2,          0.2,          0.2,          0.2),
+    "augmentation.light":             (0.0,          0.0,          0.0,          0.0),  # none of them has it
     "augmentation.gaussian_blur_prob": ("auto",      "auto",       "auto",       "auto"),  # DINO's 1.0, 0.1, 0.5
-    "augmentation.solarize_prob":     ("auto",       "auto",       "auto",       "auto"),  # DINO's 0, 0.2, 0
+    "augmentation.solarize_prob":     ("dino",       "dino",       "dino",       "dino"),  # 0, 0.2, 0
+    "augmentation.rotation":          (0.0,          0.0,          0.0,          0.0),
     "loss.patch_mask_prob":           (0.5,          0.5,          0.5,          0.5),
     "loss.patch_mask_ratio":          (0.3,          0.3,          0.3,          0.3),  # from 0.1 to 0.5
     "loss.patch_mask_block":          (4,            16,           4,            4),
@@ -82,7 +85,6 @@ ROWS: dict[str, tuple[Any, Any, Any, Any]] = {
     "vit.mlp_ratio":                  (4.0,          4.0,          4.0,          4.0),
     "vit.registers":                  (0,            0,            0,            4),
     "vit.layer_scale":                (0.0,          0.0,          1e-5,         1e-5),
-    "vit.patch_init":                 ("random",     "random",     "random",     "random"),
     "vit.weight_init":                ("trunc_normal", "trunc_normal", "trunc_normal", "trunc_normal"),
     "vit.positions":                  ("random",     "random",     "random",     "random"),
     "loss.standardize_teacher":       (False,        False,        False,        False),

@@ -90,7 +90,7 @@ def test_a_preset_starts_from_it_unless_told_otherwise() -> None:
     [({"vit_depth": 9}, "--vit-depth: 9, and the weights in the starter have "),
      ({"vit_embed_dim": 96}, "--vit-embed-dim: 96, and the weights in the starter have "),
      ({"backbone": "vit-base", "vit_embed_dim": "auto", "vit_depth": "auto"}, "--backbone: vit-base has "),
-     ({"vit_patch_init": "whitened"}, "--vit-patch-init: whitened would replace the patch embedding of ")],
+     ({"vit_weight_init": "layout"}, "--vit-weight-init: layout would replace the weights in the starter")],
 )  # fmt: skip
 def test_a_presets_starter_gives_way_to_settings_that_do_not_fit_it(flags: dict[str, Any], why: str) -> None:
     loaded = load(preset="laptop", **flags)
@@ -114,7 +114,7 @@ def test_printed_settings_start_as_these_did(flags: dict[str, Any], tmp_path: Pa
 
 
 def test_the_laptops_network_is_that_of_the_starter() -> None:
-    from sltdino.core.auto import contradictions
+    from sltdino.core.auto_network import contradictions
 
     assert list(contradictions(load(preset="laptop").settings, read_starter().network)) == []
 

@@ -38,7 +38,9 @@ def build(picture_folder: Path) -> Callable[..., BatchBuilder]:
             "seed": 0, "patch_size": 8, "masking": Masking(0.3, 0.5),
             "pseudo_epochs": 1, "accumulate_steps": 1, "world": World(),
         }  # fmt: skip
-        augmentation = AugmentationSettings(image_size=32, local_crop_size=16, num_local_crops=3)
+        augmentation = AugmentationSettings(
+            image_size=32, local_crop_size=16, num_local_crops=3, light=0.3, rotation=9.0, solarize_prob=0.1
+        )
         return BatchBuilder(
             scan([folder]), DatasetSettings(**{"batch_size": 4, **dataset}), augmentation, **{**options, **changes}
         )

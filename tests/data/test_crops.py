@@ -16,9 +16,11 @@ def drawn(
     augmentation: AugmentationSettings, size: tuple[int, int] = (100, 120), num_images: int = NUM_IMAGES
 ) -> ImageCrops:
     num_local = 4 if augmentation.num_local_crops == "auto" else augmentation.num_local_crops
+    many = {"light": 0.0, "rotation": 0.0, "solarize_prob": "dino"}
+    settled = {name: value for name, value in many.items() if getattr(augmentation, name) == "auto"}
     num_crops = augmentation.num_global_crops + num_local
     uniforms = np.stack([draw_uniforms(generator(0, "crops", image), num_crops) for image in range(num_images)])
-    return draw_crops(uniforms, np.tile(size, (num_images, 1)), augmentation)
+    return draw_crops(uniforms, np.tile(size, (num_images, 1)), augmentation.model_copy(update=settled))
 
 
 def reference_box(rng: np.random.Generator, height: int, width: int, scale: tuple[float, float]) -> tuple[int, ...]:
@@ -115,12 +117,49 @@ def test_colour_factors_span_their_ranges_when_applied_and_are_neutral_otherwise
         np.testing.assert_allclose(crops.flip.mean(), settings.hflip_prob, atol=0.02)
 
 
+def test_light_spans_its_strength_in_every_direction_of_every_crop() -> None:
+    for crops in drawn(AugmentationSettings(light=0.2)):
+        for values in crops.light.reshape(-1, 3).T:
+            assert -0.2 <= values.min() < -0.199
+            assert 0.199 < values.max() <= 0.2
+            np.testing.assert_allclose(np.quantile(values, (0.25, 0.5, 0.75)), (-0.1, 0, 0.1), atol=0.01)
+
+
+def test_the_light_of_one_crop_says_nothing_of_another_or_of_the_rest() -> None:
+    crops = drawn(AugmentationSettings(light=0.3, color_jitter_prob=1.0, solarize_prob=0.5)).global_crops
+    lights = crops.light.transpose(0, 2, 1).reshape(6, -1)
+    rest = [*crops.brightness, *crops.boxes[..., 0], *crops.flip, *crops.grayscale, *crops.solarize]
+    for values in (lights, np.abs(lights)):  # a dependence on the size alone would not show in the values
+        columns = [*values, *rest]
+        between = np.corrcoef(columns) - np.eye(len(columns))
+        assert np.abs(between).max() < 5 / math.sqrt(NUM_IMAGES)
+
+
+def test_angles_span_their_range_whatever_else_happens_to_the_crop() -> None:
+    crops = drawn(AugmentationSettings(rotation=12.0, color_jitter_prob=0.5)).global_crops
+    np.testing.assert_allclose(np.quantile(crops.rotation, (0, 0.25, 0.5, 0.75, 1)), (-12, -6, 0, 6, 12), atol=0.6)
+    jittered = crops.brightness != 1
+    assert abs(np.corrcoef(jittered.flatten(), crops.rotation.flatten())[0, 1]) < 5 / math.sqrt(2 * NUM_IMAGES)
+    assert not drawn(AugmentationSettings()).global_crops.rotation.any()
+
+
+def test_light_changes_nothing_else() -> None:
+    without, lit = (drawn(AugmentationSettings(light=light), num_images=50) for light in (0.0, 0.3))
+    for before, after in zip(without, lit, strict=True):
+        assert not before.light.any()
+        for name in set(before._fields) - {"light"}:
+            np.testing.assert_array_equal(getattr(before, name), getattr(after, name))
+
+
 def test_a_setting_changes_only_what_it_is_about() -> None:
-    before = drawn(AugmentationSettings(), num_images=50)
+    before = drawn(AugmentationSettings(light=0.3, rotation=5.0), num_images=50)
     after = drawn(
-        AugmentationSettings(brightness=0.0, hflip_prob=0.0, num_local_crops=7, gaussian_blur_prob=0.0), num_images=50
+        AugmentationSettings(
+            brightness=0.0, hflip_prob=0.0, num_local_crops=7, gaussian_blur_prob=0.0, light=0.3, rotation=5.0
+        ),
+        num_images=50,
     )
-    for name in ("boxes", "contrast", "saturation", "hue", "grayscale", "solarize"):
+    for name in ("boxes", "contrast", "saturation", "hue", "grayscale", "solarize", "light", "rotation"):
         np.testing.assert_array_equal(getattr(before.global_crops, name), getattr(after.global_crops, name))
         np.testing.assert_array_equal(getattr(before.local_crops, name), getattr(after.local_crops, name)[:4])
 

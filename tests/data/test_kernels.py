@@ -8,7 +8,15 @@ from PIL import Image, ImageEnhance
 from sltdino.core.rng import generator
 from sltdino.core.settings import AugmentationSettings
 from sltdino.data.crops import CropParameters, draw_crops, draw_uniforms
-from sltdino.data.kernels import apply_crops, colour_transforms, gaussian_blur, one_thread, resample
+from sltdino.data.kernels import (
+    apply_crops,
+    colour_transforms,
+    gaussian_blur,
+    light_factors,
+    one_thread,
+    resample,
+    turned,
+)
 
 GREY = np.array((0.299, 0.587, 0.114))
 NEUTRAL = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
@@ -25,7 +33,7 @@ def photo(seed: int = 0, height: int = 90, width: int = 130) -> np.ndarray:
 def neutral(boxes: list[tuple[int, int, int, int]], **changes: object) -> CropParameters:
     n = len(boxes)
     ones, zeros, no = np.ones(n), np.zeros(n), np.zeros(n, dtype=bool)
-    plain = CropParameters(np.array(boxes), no, ones, ones, ones, zeros, no, zeros, no)
+    plain = CropParameters(np.array(boxes), no, ones, ones, ones, zeros, no, zeros, no, np.zeros((n, 3)), zeros)
     return plain._replace(**{name: np.asarray(value) for name, value in changes.items()})
 
 
@@ -147,6 +155,87 @@ def test_grayscale_makes_equal_channels_of_the_same_luma() -> None:
     np.testing.assert_allclose(crop, np.repeat((image @ GREY / 255)[..., None], 3, axis=2), atol=1e-5)
 
 
+def reference_light(pixels: np.ndarray, light: tuple[float, float, float]) -> np.ndarray:
+    """Pixel by pixel, as it is defined; `pixels [S, S, 3]`."""
+    size, (across, down, curvature) = len(pixels), light
+    lit = pixels.copy()
+    for row in range(size):
+        for column in range(size):
+            x, y = ((place + 0.5) / size * 2 - 1 for place in (column, row))
+            lit[row, column] *= 1 + across * x + down * y + curvature * (x * x + y * y - 2 / 3)
+    return lit
+
+
+@pytest.mark.parametrize("light", [(0.3, 0, 0), (0, -0.3, 0), (0, 0, 0.3), (-0.1, 0.25, -0.3)])
+def test_light_multiplies_the_pixels_before_their_colour_changes(light: tuple[float, float, float]) -> None:
+    values = {"brightness": 1.2, "contrast": 0.7, "saturation": 1.3, "hue": 0.1}
+    params = neutral([(0, 0, 24, 24)], light=[light], **{name: [value] for name, value in values.items()})
+    image, mean, std = photo(11, 24, 24), np.array((0.4, 0.5, 0.6)), np.array((0.2, 0.3, 0.5))
+    crop = to_hwc(apply_crops([image], params, size=24, mean=mean.tolist(), std=std.tolist()))[0]
+    coloured = reference_colour(reference_light(image / 255, light), grayscale=False, **values)
+    np.testing.assert_allclose(crop, (np.clip(coloured, 0, 1) - mean) / std, atol=1e-5)
+
+
+def test_what_light_makes_brighter_than_white_may_come_back_before_it_is_cut() -> None:
+    white = np.full((16, 16, 3), 255, np.uint8)
+    params = neutral([(0, 0, 16, 16)], light=[(0.3, 0, 0)], brightness=[0.7])
+    crop = to_hwc(apply_crops([white], params, size=16, **NEUTRAL))[0]
+    np.testing.assert_allclose(crop, 0.7 * reference_light(white / 255, (0.3, 0, 0)), atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [8, 64])
+def test_light_keeps_the_mean_of_an_even_crop(size: int) -> None:
+    grey = np.full((size, size, 3), 100, np.uint8)
+    for light in ((0.3, 0.3, 0.3), (-0.3, 0.2, -0.3)):
+        crop = apply_crops([grey], neutral([(0, 0, size, size)], light=[light]), size=size, **NEUTRAL)
+        assert crop.std() > 0.05
+        # the middles of few pixels are nearer the middle of the crop than all its points are
+        np.testing.assert_allclose(crop.mean().item(), 100 / 255, rtol=0.3 / size**2 + 1e-6)
+
+
+@pytest.mark.parametrize("size", [1, 2, 8, 224])
+def test_the_strongest_light_leaves_some_everywhere(size: int) -> None:
+    corners = np.array(np.meshgrid(*[(-0.3, 0.3)] * 3)).reshape(3, -1).T
+    factors = light_factors(corners, size)
+    assert factors.min() > 0
+    assert factors.max() < 2
+
+
+def test_without_light_nothing_changes_beside_crops_that_have_some() -> None:
+    images, params = many_crops(6)
+    dark = params._replace(light=np.zeros((6, 3)))
+    half = params._replace(light=np.where(np.arange(6)[:, None] < 3, params.light, 0))
+    without, some = (apply_crops(images, crops, size=48, **NEUTRAL) for crops in (dark, half))
+    assert torch.equal(some[3:], without[3:])
+    assert not any(torch.equal(one, other) for one, other in zip(some[:3], without[:3], strict=True))
+
+
+@pytest.mark.parametrize("degrees", [10.0, -25.0, 44.0])
+def test_a_turned_crop_equals_pillow_s_within_the_circle_that_stays_inside(degrees: float) -> None:
+    image = photo(12, 64, 64)
+    expected = np.asarray(Image.fromarray(image).rotate(degrees, Image.Resampling.BILINEAR)).astype(np.float32)
+    crop = to_hwc(turned(torch.from_numpy(image.transpose(2, 0, 1)[None]).float(), np.array([degrees])))[0]
+    inside = np.hypot(*(np.mgrid[:64, :64] - 31.5)) < 31
+    np.testing.assert_allclose(crop[inside], expected[inside], atol=1.01)
+
+
+def test_what_a_turn_brings_in_from_beyond_the_edges_is_mirrored() -> None:
+    halves = np.zeros((32, 32, 3), np.uint8)
+    halves[:16] = 200
+    crop = to_hwc(turned(torch.from_numpy(halves.transpose(2, 0, 1)[None]).float(), np.array([15.0])))[0]
+    np.testing.assert_allclose(crop[0], 200, atol=1e-3)
+    np.testing.assert_allclose(crop[-1], 0, atol=1e-3)
+
+
+def test_crops_that_are_not_turned_keep_their_bits_beside_one_that_is() -> None:
+    images, params = many_crops(6)
+    straight = params._replace(rotation=np.zeros(6))
+    some = params._replace(rotation=np.where(np.arange(6) < 3, params.rotation, 0))
+    without, mixed = (apply_crops(images, crops, size=48, **NEUTRAL) for crops in (straight, some))
+    assert torch.equal(mixed[3:], without[3:])
+    assert not any(torch.equal(one, other) for one, other in zip(mixed[:3], without[:3], strict=True))
+
+
 def test_solarize_inverts_the_bright_half() -> None:
     ramp = np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, axis=2)
     crop = apply_crops([ramp], neutral([(0, 0, 16, 16)], solarize=[True]), size=16, **NEUTRAL)
@@ -164,7 +253,14 @@ def test_values_stay_in_range_under_strong_changes() -> None:
 def many_crops(num_images: int) -> tuple[list[np.ndarray], CropParameters]:
     images = [photo(seed, 60 + seed, 100 - seed) for seed in range(num_images)]
     uniforms = np.stack([draw_uniforms(generator(1, "crops", image), 2) for image in range(num_images)])
-    settings = AugmentationSettings(num_local_crops=0, image_size=112, gaussian_blur_prob=0.7, solarize_prob=0.5)
+    settings = AugmentationSettings(
+        num_local_crops=0,
+        image_size=112,
+        gaussian_blur_prob=0.7,
+        solarize_prob=0.5,
+        light=0.3,
+        rotation=10.0,
+    )
     sizes = np.array([image.shape[:2] for image in images])
     return images, draw_crops(uniforms, sizes, settings).global_crops.at(1)
 

@@ -159,7 +159,9 @@ def test_a_process_that_ends_early_leaves_no_worker_behind(end: str, picture_fol
         from sltdino.data.image_folder import scan
         from sltdino.data.loader import BatchBuilder, build_loader
         from sltdino.data.masking import Masking
-        crops = AugmentationSettings(image_size=32, local_crop_size=16, num_local_crops=2)
+        crops = AugmentationSettings(
+            image_size=32, local_crop_size=16, num_local_crops=2, light=0.3, rotation=9.0, solarize_prob=0.1
+        )
         builder = BatchBuilder(
             scan([Path({str(picture_folder)!r})]), DatasetSettings(batch_size=4), crops, seed=0, patch_size=8,
             masking=Masking(0.3, 0.5), pseudo_epochs=1, accumulate_steps=1, world=World(),

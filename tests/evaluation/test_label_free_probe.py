@@ -18,7 +18,7 @@ from sltdino.evaluation.features import Pixels
 from sltdino.evaluation.label_free_probe import LabelFreeProbe
 from sltdino.models.vit import VisionTransformer
 
-CROPS = AugmentationSettings(image_size=16, local_crop_size=8)
+CROPS = AugmentationSettings(image_size=16, local_crop_size=8, light=0.0, rotation=0.0, solarize_prob="dino")
 PIXELS = Pixels(16, CROPS.mean, CROPS.std)
 
 

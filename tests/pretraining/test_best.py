@@ -1,5 +1,6 @@
 """Which epoch is `checkpoint_best`: by k-NN where there are validation images, else by loss, never a collapsed one."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -111,9 +112,29 @@ def test_a_run_stopped_in_its_first_epoch_has_no_best_checkpoint_and_is_not_call
         export(tmp_path / "run", format="slt", out=tmp_path / "b.pt", which="best")
 
 
-def test_a_collapsed_epoch_is_not_best_by_accuracy_either(train: Any, val: str, knn: list[float]) -> None:
+@pytest.mark.parametrize("on_collapse", ["adapt", "stop", "ignore"])
+def test_a_collapsed_epoch_is_not_best_by_accuracy_either(
+    train: Any, val: str, knn: list[float], on_collapse: str
+) -> None:
     knn += [0.0, 0.9, 0.9]
-    assert train(val_dir=val, eval_every=1, **UNIFORM).best is None
+    summary = train(val_dir=val, eval_every=1, on_collapse=on_collapse, **UNIFORM)
+    assert summary.best is None
+    assert not (summary.run_dir / "checkpoint_best.pt").exists()
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+@pytest.mark.parametrize("eval_every", [1, 1 / 3])
+def test_what_looks_collapsed_in_the_first_steps_is_not_best_although_it_is_not_judged_yet(
+    train: Any, val: str, knn: list[float], labelled: bool, eval_every: float
+) -> None:
+    knn += [0.9] * 9
+    flags = {**UNIFORM, "use_sinkhorn": False, "standardize_teacher": False, "eval_every": eval_every}
+    summary = train(epochs=2, on_collapse="ignore", **flags, **({"val_dir": val} if labelled else {}))
+    rows = records(summary.run_dir, "train_step")
+    assert {row["health"] for row in rows} == {"starting"}
+    assert all(row["target_entropy"] > 0.99 * math.log(32) for row in rows)
+    assert (summary.best, records(summary.run_dir, "train_best")) == (None, [])
+    assert not (summary.run_dir / "checkpoint_best.pt").exists()
 
 
 def test_an_epoch_after_the_collapse_is_best_again(train: Any) -> None:

@@ -74,7 +74,7 @@ def test_the_numbers_of_the_run_itself_come_out_again(own: Path) -> None:
     assert accuracy(report, "trained", "knn", 20) == pytest.approx(last["knn"], abs=1e-10)
     assert accuracy(report, "untrained", "knn", 20) == pytest.approx(first["knn"], abs=1e-10)
     assert accuracy(report, "raw pixels", "knn", 20) == pytest.approx(first["knn_pixels"], abs=1e-10)
-    assert report.record["untrained"].startswith("the network the run started from (seed 42, patch embedding whitened")
+    assert report.record["untrained"].startswith("the network the run started from (seed 42, calibrated")
 
 
 def test_the_record_is_kept_with_the_run_and_replaced_by_the_same_call(own: Path, tmp_path: Path) -> None:

@@ -164,11 +164,11 @@ def test_a_network_whose_features_are_not_finite_ends_the_run_as_diverged(
 ) -> None:
     evaluate = Evaluator.evaluate
 
-    def spoil(evaluator: Evaluator, epoch: int, step: int) -> float | None:
-        if epoch == 2:
+    def spoil(evaluator: Evaluator, step: int) -> float | None:
+        if step == 6:
             with torch.no_grad():
                 evaluator.trainer.model.teacher.backbone.norm.bias.fill_(math.nan)
-        return evaluate(evaluator, epoch, step)
+        return evaluate(evaluator, step)
 
     monkeypatch.setattr(Evaluator, "evaluate", spoil)
     with pytest.raises(DivergedError, match=r"^epoch 2: the teacher's features of training images are not finite"):

@@ -50,14 +50,14 @@ def teacher(run: Path) -> dict[str, torch.Tensor]:
     return state
 
 
-def test_student_and_teacher_start_from_the_file_and_nothing_whitens_over_it(train: Any, weights: Path) -> None:
+def test_student_and_teacher_start_from_the_file_and_nothing_is_laid_over_it(train: Any, weights: Path) -> None:
     run = train(init_from=str(weights), epochs=1, **FOLLOW, **STILL).run_dir
     start = import_backbone(weights).network.state_dict()
     for role in ("student", "teacher"):
         found = load_checkpoint(run).state[role]
         for key in start.keys() - {"mask_token"}:
             torch.testing.assert_close(found[f"backbone.{key}"], start[key], rtol=0, atol=1e-6)
-    assert read_params(run)["settings"]["vit"]["patch_init"] == "random"
+    assert read_params(run)["settings"]["vit"]["weight_init"] == "trunc_normal"
 
 
 def test_what_was_adapted_is_said_and_recorded_in_both_files(train: Any, recorder: Any, weights: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from sltdino import load_settings
+from sltdino.core.auto import plan
 from sltdino.core.distributed import World
 from sltdino.core.json_files import dumps
 from sltdino.core.lock import FolderLock
@@ -19,7 +20,7 @@ from sltdino.core.settings_schema import BY_KEY
 from sltdino.data.image_folder import scan
 from sltdino.errors import RunInUseError, SltDinoError
 from sltdino.pretraining import DryRun, dry_run
-from sltdino.pretraining.estimates import evaluation_seconds, measure_size
+from sltdino.pretraining.estimates import evaluation_seconds, measure_size, num_evaluations
 from sltdino.pretraining.measured import (
     Load,
     Speed,
@@ -75,7 +76,7 @@ def tree(folder: Path) -> dict[str, Any]:
         {"output_dir": None},
         {"export_backbone": "exports/b.pt", "export_checkpoint": True},
         {"num_workers": 1},
-        {"dataset.cache": "ram", "patch_init": "whitened"},
+        {"dataset.cache": "ram", "weight_init": "layout"},
         {"resume": "auto", "output_dir": "finished"},
         {"overwrite": True, "output_dir": "finished"},
         {"output_dir": "finished"},
@@ -444,7 +445,8 @@ def test_the_forecast_counts_the_start_and_the_last_epoch_as_evaluations(
     settings = look(epochs=3, eval_every=every).settings
     probes, size = build_probes(settings, scan([pictures])), measure_size(settings)
     speed = Speed(together=1.0, step=1e9, loader=24.0, data_wait=0.0, images_per_step=8, steps=1, limited_by="")
-    assert evaluation_seconds(settings, size, probes, speed) == pytest.approx(times * 1.0, rel=1e-3)
+    assert evaluation_seconds(settings, size, probes, speed) == pytest.approx(1.0, rel=1e-3)
+    assert num_evaluations(settings, plan(settings, num_images=24)) == times
     run = train(epochs=3, eval_every=every).run_dir
     assert sum(record["context"] == "eval" for record in read_metrics(run)) == times
 

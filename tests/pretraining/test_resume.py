@@ -62,6 +62,17 @@ def test_a_run_may_be_stopped_at_every_step(train: Any, recorder: Any, finished_
     assert first_difference(finished_once, run) == ""
 
 
+def test_a_layout_start_is_fitted_to_the_images_once_and_not_at_every_resume(
+    train: Any, recorder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr("sltdino.pretraining.session.calibrate", lambda network, images: seen.append(len(images)))
+    run = stopped(train, recorder, weight_init="layout")
+    assert seen == [24]
+    assert resume(run).steps == 6
+    assert seen == [24]
+
+
 def test_pseudo_epochs_and_accumulation_resume_exactly(train: Any, recorder: Any) -> None:
     flags = {"pseudo_epochs": 2, "accumulate_steps": 2, "batch_size": 5, "epochs": 1}
     whole = train("whole", **flags).run_dir

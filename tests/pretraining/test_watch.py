@@ -101,7 +101,7 @@ def test_a_student_that_does_not_move_is_found_although_its_standardized_targets
     assert steps(run)[-1]["target_entropy"] < 0.7 * math.log(64)
     assert verdicts(run) & COLLAPSES == {"uniform collapse"}
     [warning] = [text for text in said if text.startswith("warning")]
-    assert "raise --learning-rate from 1e-07 to 0.00071" in warning
+    assert "raise --learning-rate from 1e-07 to 0.00035" in warning
 
 
 def test_a_head_too_large_for_an_unbalanced_teacher_has_dead_prototypes(watched: Any) -> None:

@@ -16,6 +16,7 @@ import pytest
 import sltdino
 
 TOOLS = Path(__file__).parents[2] / "tools"
+sys.path.insert(0, str(TOOLS))  # as for a script that is started there: those of a study import each other by name
 
 
 @pytest.fixture

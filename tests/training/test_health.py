@@ -160,7 +160,7 @@ def test_the_watch_holds_no_more_after_a_long_run() -> None:
     assert held() == before
 
 
-RATE = 1e-3  # of auto for 32 images a step
+RATE = 1e-3  # twice that of auto for 32 images a step
 FEW = "start anew with what few images need: --standardize-teacher --use-sinkhorn --teacher-temp 0.33"
 COSINES = Knobs(num_prototypes=4096, num_images=1280, learning_rate=RATE, teacher_temp=0.04)
 STANDARDIZED = COSINES._replace(standardized=True, sinkhorn=True, teacher_temp=0.33, koleo_weight=0.02)
@@ -175,21 +175,21 @@ STANDARDIZED = COSINES._replace(standardized=True, sinkhorn=True, teacher_temp=0
      "lower --sinkhorn-eps from 0.3 to 0.07, or raise --learning-rate from 0.001 to 0.002"),
     (remedies.against_uniform_targets(COSINES._replace(teacher_temp=0.02, learning_rate=0.05)),
      f"{FEW}, "
-     "or lower --learning-rate from 0.05 to 0.001"),
+     "or lower --learning-rate from 0.05 to 0.0005"),
     (remedies.against_uniform_targets(STANDARDIZED._replace(teacher_temp=4.0)),
      "lower --teacher-temp from 4 to 0.33 standard deviations"),
     (remedies.against_uniform_targets(STANDARDIZED), "lower --teacher-temp from 0.33 to 0.17 standard deviations"),
     (remedies.against_uniform_targets(STANDARDIZED._replace(teacher_temp=0.1)),
      "raise --learning-rate from 0.001 to 0.002"),
     (remedies.against_a_pinned_loss(STANDARDIZED._replace(learning_rate=1e-6), share=0.0),
-     "raise --learning-rate from 1e-06 to 0.001"),
+     "raise --learning-rate from 1e-06 to 0.0005"),
     (remedies.against_a_pinned_loss(STANDARDIZED, share=-0.5), "lower --learning-rate from 0.001 to 0.00033"),
     (remedies.against_a_pinned_loss(STANDARDIZED._replace(koleo_weight=1.0), share=0.0),
      "lower --koleo-weight from 1 to 0.1"),
     (remedies.against_a_pinned_loss(STANDARDIZED._replace(smallest_crop=0.1), share=0.0),
      "make the crops of an image more alike: --global-crop-scale 0.7 1.0 (now from 0.1)"),
     (remedies.against_one_point(COSINES._replace(center_momentum=0.999, learning_rate=0.01)),
-     f"{FEW}, or lower --center-momentum from 0.999 to 0.9, or lower --learning-rate from 0.01 to 0.001"),
+     f"{FEW}, or lower --center-momentum from 0.999 to 0.9, or lower --learning-rate from 0.01 to 0.0005"),
     (remedies.against_a_pinned_loss(STANDARDIZED._replace(learning_rate=1e-6, preset="dinov2"), share=0.0),
      "raise --learning-rate from 1e-06 to 0.00071"),  # 4e-3 · sqrt(32 / 1024)
     (remedies.against_one_point(STANDARDIZED),

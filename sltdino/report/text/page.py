@@ -39,9 +39,14 @@ def duration(seconds: float) -> str:
     return f"{minutes // 1440} d {minutes % 1440 // 60} h"
 
 
-def counted(number: int, what: str) -> str:
-    """`1 image`, `2,000 images`."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+def counted(number: float, what: str) -> str:
+    """`1 image`, `2,000 images`, `12.63 epochs`."""
+    return f"{short_number(number)} {what}{'' if number == 1 else 's'}"
+
+
+def short_number(number: float) -> str:
+    """A whole number as it is, another one to four digits: `2,000`, `12.63`."""
+    return f"{number:,}" if isinstance(number, int) else f"{number:,.4g}"
 
 
 def percent(share: float) -> str:

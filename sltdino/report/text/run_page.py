@@ -7,7 +7,8 @@ import numpy as np
 
 from sltdino.core.settings_schema import printable
 from sltdino.report.curves import Curve, number
-from sltdino.report.text.page import TITLE_WIDTH, WIDTH, duration, percent, row
+from sltdino.report.history import interventions_told
+from sltdino.report.text.page import TITLE_WIDTH, WIDTH, duration, percent, row, short_number
 from sltdino.report.text.plots import Glyphs, bar, chart, sparkline
 
 _CURVE, _LINE = WIDTH - TITLE_WIDTH, 40
@@ -34,6 +35,8 @@ def render(facts: Mapping[str, Any], glyphs: Glyphs) -> str:
     lines += _label_free(facts["label_free"], glyphs)
     lines += _evaluated(facts["evaluations"])
     lines += _health(facts["health"])
+    for place, text in enumerate(interventions_told(facts["interventions"])):
+        lines += row("" if place else "adapted", text)
     lines += row("best", _best(facts))
     lines += _resumes(facts["resumes"])
     if facts["bad_images"]:
@@ -61,7 +64,7 @@ def _verdict(verdict: Mapping[str, Any]) -> list[str]:
 def _progress(progress: Mapping[str, Any], speed: Mapping[str, Any], glyphs: Glyphs) -> list[str]:
     step, total = progress["step"], progress["total_steps"]
     text = f"step {step:,}" + (f" of {total:,}" if total else "")
-    text += f", epoch {progress['epoch']:.0f} of {progress['epochs']}"
+    text += f", epoch {progress['epoch']:.0f} of {short_number(progress['epochs'])}"
     if total:
         text = f"{bar(step / total, 20, glyphs)} {percent(step / total)}  {text}"
     if speed["eta_seconds"] is not None:

@@ -48,7 +48,7 @@ def evaluation_charts(history: History) -> list[Html]:
 
 def marks_of(history: History) -> Marks:
     """What happened when, for the axis of steps."""
-    return Marks(history.epochs, history.resumes, history.spans)
+    return Marks(history.epochs, history.resumes, history.interventions, history.spans)
 
 
 def draw(

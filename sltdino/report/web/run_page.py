@@ -8,11 +8,11 @@ from typing import Any
 from sltdino.core.evaluation_files import read_evaluations
 from sltdino.core.json_files import now
 from sltdino.core.run_files import read_params
-from sltdino.report.history import History, history_of
+from sltdino.report.history import History, history_of, interventions_told
 from sltdino.report.pictures.sections import run_pictures
 from sltdino.report.run_images import run_images
 from sltdino.report.summary import RunReader
-from sltdino.report.text.page import duration, percent
+from sltdino.report.text.page import duration, percent, short_number
 from sltdino.report.web.charts import evaluation_charts, side_by_side, training_charts
 from sltdino.report.web.data_sheet import data_section
 from sltdino.report.web.evaluation_tables import evaluation_tables
@@ -87,16 +87,17 @@ def _glance(seen: Mapping[str, Any]) -> Section:
     if seen["unreadable_records"]:
         text = f"{seen['unreadable_records']:,} lines of the metrics are torn or no records; they are left out."
         notices.append(paragraph(text, kind="warn"))
+    notices += [paragraph(f"Adapted: {text}.", kind="warn") for text in interventions_told(seen["interventions"])]
     return section("glance", "At a glance", facts(_facts(seen)), *notices)
 
 
 def _facts(seen: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     progress, speed, loss, knn = seen["progress"], seen["speed"], seen["loss"], seen["knn"]
-    total = progress["total_steps"]
+    total, finished = progress["total_steps"], min(progress["finished_epochs"], progress["epochs"])
     yield "state", breakable(": ".join(filter(None, (seen["state"], seen["message"]))))
     yield "health", seen["health"]["verdict"]
     yield "steps", f"{progress['step']:,}" + (f" of {total:,} ({percent(progress['step'] / total)})" if total else "")
-    yield "epochs", f"{progress['finished_epochs']:,} of {progress['epochs']:,} finished"
+    yield "epochs", f"{short_number(finished)} of {short_number(progress['epochs'])} finished"
     yield "images seen", progress["images_seen"]
     yield "time", duration(progress["seconds"]) if progress["seconds"] else None
     yield "time left", duration(speed["eta_seconds"]) if speed["eta_seconds"] is not None else None
@@ -150,6 +151,8 @@ def _legend(history: History) -> Iterator[str]:
     if history.resumes:
         steps = ", ".join(f"{step:,}" for step in history.resumes[:_MOST_NAMED])
         yield f"Dashed: resumed at step {steps}{' and later' if len(history.resumes) > _MOST_NAMED else ''}."
+    if history.interventions:
+        yield f"Dotted: adapted against a collapse at step {', '.join(f'{step:,}' for step in history.interventions)}."
     if history.spans:
         told = "; ".join(f"{span.name}, steps {span.first:,} to {span.last:,}" for span in history.spans[:_MOST_NAMED])
         yield f"Shaded: {told}{'; and later ones' if len(history.spans) > _MOST_NAMED else ''}."

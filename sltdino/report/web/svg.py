@@ -43,6 +43,7 @@ class Marks(NamedTuple):
     epochs: Sequence[tuple[int, int]] = ()
     """Epoch and its last step."""
     resumes: Sequence[int] = ()
+    interventions: Sequence[int] = ()
     spans: Sequence[Span] = ()
 
     def epoch_at(self, step: float) -> int | None:
@@ -130,7 +131,8 @@ def _grid(frame: Frame, unit: str) -> Html:
 
 
 def _marks(frame: Frame, marks: Marks) -> Html:
-    """Behind the lines: epochs as short strokes at the top, resumes as dashed lines, unhealthy stretches shaded."""
+    """Behind the lines: epochs as short strokes at the top, resumes as dashed lines, interventions as dotted
+    ones, unhealthy stretches shaded."""
     parts: list[Html] = []
     for span in marks.spans:
         left, right = frame.across(span.first), frame.across(span.last)
@@ -142,6 +144,9 @@ def _marks(frame: Frame, marks: Marks) -> Html:
     for step in marks.resumes:
         text = element("title", f"resumed at step {step:,}")
         parts.append(element("path", text, d=f"M{frame.across(step):.1f} {_TOP}V{_BOTTOM}", class_="resume"))
+    for step in marks.interventions:
+        text = element("title", f"adapted against a collapse at step {step:,}")
+        parts.append(element("path", text, d=f"M{frame.across(step):.1f} {_TOP}V{_BOTTOM}", class_="adapted"))
     return element("g", *parts)
 
 
