@@ -6,7 +6,7 @@ from PIL import Image
 from sltdino.data.synthetic_expressions import Expression
 from sltdino.data.synthetic_faces import Face, lit
 from sltdino.data.synthetic_render import f32
-from sltdino.data.synthetic_scene import Color, Frame, byte_color
+from sltdino.data.synthetic_scene import Frame, byte_color
 from sltdino.data.synthetic_surroundings import (
     Drawn,
     any_background,
@@ -54,7 +54,9 @@ def draw_any_face(frame: Frame, *, size: int) -> Drawn:
     frown, folds = _wrinkles(face, rng)
     face.draw()
     _aged(face, frown, folds)
-    _worn(face, rng)
+    for add, share in ((_glasses, 0.2), (_beard, 0.25)):
+        if rng.random() < share:
+            add(face, rng)
     half = _SIZE // 2
     drawn = np.asarray(picture.resize((half, half), Image.Resampling.BOX), dtype=np.float32) / 255
     solid = drawn[..., 3:]
@@ -84,31 +86,26 @@ def _aged(face: Face, frown: float, folds: float) -> None:
             face.line([face.at(0.06 * side, 0.34), face.at(0.05 * side, 0.2)], 0.02, face.tone(1 - 0.4 * frown))
 
 
-def _worn(face: Face, rng: np.random.Generator) -> None:
-    """Glasses and beards, sometimes."""
-    if rng.random() < 0.2:
-        rim: Color = byte_color(any_color(rng) * 0.5)
-        squareness, dark = rng.uniform(0.6, 1), rng.random() < 0.15
-        for side in (-1, 1):
-            angles = np.linspace(0, 2 * np.pi, 21)
-            ring = [
-                face.at(
-                    0.3 * side + 0.24 * np.sign(np.cos(a)) * abs(np.cos(a)) ** squareness,
-                    0.06 + 0.17 * np.sign(np.sin(a)) * abs(np.sin(a)) ** squareness,
-                    0.06,
-                )
-                for a in angles
-            ]
-            if dark:
-                face.polygon(ring, (20, 20, 22))
-            face.line(ring, 0.025, rim)
-        face.line([face.at(-0.06, 0.1, 0.1), face.at(0.06, 0.1, 0.1)], 0.025, rim)
-    if rng.random() < 0.25:
-        hair = byte_color(np.clip(f32(face.hair) / 255 * 0.5 + face.skin * 0.5, 0, 1))
-        if rng.random() < 0.7:  # a moustache
-            face.line([face.at(x, -0.43 - 0.25 * x * x, 0.05) for x in np.linspace(-0.24, 0.24, 9)], 0.07, hair)
-        if rng.random() < 0.5:  # a beard below the mouth
-            drop = 0.12 * max(0.0, face.now.jaw)
-            outer = [face.at(0.5 * np.cos(a), -0.45 - drop - 0.42 * np.sin(a)) for a in np.linspace(0, np.pi, 15)]
-            inner = [face.at(0.32 * np.cos(a), -0.6 - drop - 0.12 * np.sin(a)) for a in np.linspace(np.pi, 0, 15)]
-            face.polygon(outer + inner, hair)
+def _glasses(face: Face, rng: np.random.Generator) -> None:
+    rim, dark, squareness = byte_color(any_color(rng) * 0.5), rng.random() < 0.15, rng.uniform(0.6, 1)
+    for side in (-1, 1):
+        ring = []
+        for angle in np.linspace(0, 2 * np.pi, 21):
+            x, y = (np.sign(turn) * abs(turn) ** squareness for turn in (np.cos(angle), np.sin(angle)))
+            ring.append(face.at(0.3 * side + 0.24 * x, 0.06 + 0.17 * y, 0.06))
+        if dark:
+            face.polygon(ring, (20, 20, 22))
+        face.line(ring, 0.025, rim)
+    face.line([face.at(-0.06, 0.1, 0.1), face.at(0.06, 0.1, 0.1)], 0.025, rim)
+
+
+def _beard(face: Face, rng: np.random.Generator) -> None:
+    """A moustache, a beard below the mouth, or both."""
+    hair = byte_color(np.clip(f32(face.hair) / 255 * 0.5 + face.skin * 0.5, 0, 1))
+    if rng.random() < 0.7:
+        face.line([face.at(x, -0.43 - 0.25 * x * x, 0.05) for x in np.linspace(-0.24, 0.24, 9)], 0.07, hair)
+    if rng.random() < 0.5:
+        drop, half_turn = 0.12 * max(0.0, face.now.jaw), np.linspace(0, np.pi, 15)
+        outer = [face.at(0.5 * np.cos(angle), -0.45 - drop - 0.42 * np.sin(angle)) for angle in half_turn]
+        inner = [face.at(0.32 * np.cos(angle), -0.6 - drop - 0.12 * np.sin(angle)) for angle in half_turn[::-1]]
+        face.polygon(outer + inner, hair)
