@@ -54,6 +54,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # 400 images/s on two cores, where ViT-S/16 at 224 px makes one
     "laptop": {
         "epochs": 100,
+        "init_from": STARTER,
         "augmentation": {"image_size": 64},
         "vit": {"patch_size": 16, "embed_dim": 192, "depth": 4, "num_heads": 6},
     },

@@ -1,6 +1,6 @@
 """The starter weights that come with the package: where they lie, and what they say about themselves."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.resources import files as package_files
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +21,8 @@ class Starter(NamedTuple):
     text: str
     """What messages call them."""
     network: InitialNetwork
+    image_size: int
+    """Side in pixels of the drawings that they have seen."""
 
 
 def starter_file() -> Path:
@@ -55,10 +57,11 @@ def read_starter() -> Starter:
             layer_norm_eps=said["trained_with"]["layer_norm_eps"],
         )
         text = f"the starter weights of sltdino {said['sltdino']} (drawn hands and faces)"
-    except (SltDinoError, KeyError, TypeError) as error:
+        image_size = int(said["backbone"]["image_size"])
+    except (SltDinoError, KeyError, TypeError, ValueError) as error:
         reason = f"{type(error).__name__} {error}".rstrip()
         raise MissingInputError(f"{path}: does not say what the starter weights are ({reason}); {_WAY_OUT}") from error
-    return Starter(text, network)
+    return Starter(text, network, image_size)
 
 
 def gives_way(settings: PretrainSettings, origin: str) -> str:
@@ -72,8 +75,18 @@ def gives_way(settings: PretrainSettings, origin: str) -> str:
     """
     if settings.init_from != STARTER or not origin.startswith("preset "):
         return ""
-    problems = list(contradictions(settings, read_starter().network))
-    return f"{origin}{_AT_RANDOM}{problems[0].partition(';')[0]}" if problems else ""
+    reason = next(_misfits(settings, read_starter()), "")
+    return f"{origin}{_AT_RANDOM}{reason}" if reason else ""
+
+
+def _misfits(settings: PretrainSettings, starter: Starter) -> Iterator[str]:
+    """What is against the starter where nobody asked for it."""
+    for problem in contradictions(settings, starter.network):
+        yield problem.partition(";")[0]
+    if settings.vit.weight_init != "auto":
+        yield f"--vit-weight-init: {settings.vit.weight_init} is another start"
+    if settings.augmentation.image_size != starter.image_size:
+        yield f"--image-size: {settings.augmentation.image_size}, and the starter has seen {starter.image_size} pixels"
 
 
 def why_at_random(origins: Mapping[str, str]) -> str:

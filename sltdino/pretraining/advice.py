@@ -9,6 +9,7 @@ from sltdino.core.auto_papers import PAPERS
 from sltdino.core.distributed import World
 from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_base import known
+from sltdino.core.settings_presets import PRESETS
 from sltdino.data.image_folder import ImageFolder
 from sltdino.pretraining.finish import export_warning
 from sltdino.pretraining.initial import start_warning
@@ -197,7 +198,7 @@ def ema_horizon(settings: PretrainSettings) -> float:
 def _quicker(settings: PretrainSettings) -> Iterator[str]:
     if settings.preset != "laptop" and settings.init_from is None:  # its network is another one than the weights'
         yield "--preset laptop"
-    if settings.init_from is None:
+    if PRESETS[settings.preset].get("init_from") == settings.init_from:  # nothing, or what gives way to another size
         yield "a smaller --vit-embed-dim or --vit-depth"
     if known(settings.augmentation.num_local_crops):
         yield "fewer --num-local-crops"

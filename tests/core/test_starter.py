@@ -13,7 +13,6 @@ import torch
 
 from sltdino.core import starter
 from sltdino.core.settings_files import LoadedSettings, load_settings
-from sltdino.core.settings_presets import PRESETS
 from sltdino.core.settings_text import settings_json, settings_toml
 from sltdino.core.starter import read_starter, starter_file, why_at_random
 from sltdino.errors import MissingInputError, SettingsError
@@ -21,12 +20,6 @@ from sltdino.models.loading import import_named
 from sltdino.pretraining.initial import read_initial
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def laptop_starts_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the preset's row would say it."""
-    monkeypatch.setitem(PRESETS, "laptop", {**PRESETS["laptop"], "init_from": "starter"})
 
 
 def load(**flags: Any) -> LoadedSettings:
@@ -75,7 +68,6 @@ def test_an_installation_without_it_says_so(broken: str, tmp_path: Path, monkeyp
         read_starter()
 
 
-@pytest.mark.usefixtures("laptop_starts_from_it")
 def test_a_preset_starts_from_it_unless_told_otherwise() -> None:
     loaded = load(preset="laptop")
     assert (loaded.settings.init_from, loaded.origins["init_from"]) == ("starter", "preset laptop")
@@ -84,13 +76,14 @@ def test_a_preset_starts_from_it_unless_told_otherwise() -> None:
     assert why_at_random(told.origins) == why_at_random(loaded.origins) == ""
 
 
-@pytest.mark.usefixtures("laptop_starts_from_it")
 @pytest.mark.parametrize(
     ("flags", "why"),
     [({"vit_depth": 9}, "--vit-depth: 9, and the weights in the starter have "),
      ({"vit_embed_dim": 96}, "--vit-embed-dim: 96, and the weights in the starter have "),
      ({"backbone": "vit-base", "vit_embed_dim": "auto", "vit_depth": "auto"}, "--backbone: vit-base has "),
-     ({"vit_weight_init": "layout"}, "--vit-weight-init: layout would replace the weights in the starter")],
+     ({"vit_weight_init": "layout"}, "--vit-weight-init: layout would replace the weights in the starter"),
+     ({"vit_weight_init": "xavier"}, "--vit-weight-init: xavier is another start"),
+     ({"image_size": 96}, "--image-size: 96, and the starter has seen 64 pixels")],
 )  # fmt: skip
 def test_a_presets_starter_gives_way_to_settings_that_do_not_fit_it(flags: dict[str, Any], why: str) -> None:
     loaded = load(preset="laptop", **flags)
@@ -98,13 +91,11 @@ def test_a_presets_starter_gives_way_to_settings_that_do_not_fit_it(flags: dict[
     assert why_at_random(loaded.origins).startswith(why)
 
 
-@pytest.mark.usefixtures("laptop_starts_from_it")
 def test_a_starter_that_was_asked_for_does_not_give_way() -> None:
     loaded = load(preset="laptop", init_from="starter", vit_depth=9)
     assert (loaded.settings.init_from, loaded.origins["init_from"]) == ("starter", "--init-from")
 
 
-@pytest.mark.usefixtures("laptop_starts_from_it")
 @pytest.mark.parametrize("flags", [{}, {"init_from": "none"}, {"vit_depth": 9}])
 def test_printed_settings_start_as_these_did(flags: dict[str, Any], tmp_path: Path) -> None:
     loaded = load(preset="laptop", **flags)
