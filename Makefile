@@ -13,7 +13,7 @@ PYTEST = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKER
 .PHONY: help demo test test-slow check format clean
 
 help:
-	@echo "make demo       draw hands, pre-train a small ViT on them, export it, show the run (under 5 minutes)"
+	@echo "make demo       draw hands, pre-train a small ViT on them, export it, show the run (about 5 minutes)"
 	@echo "make test       the tests"
 	@echo "make test-slow  the tests that take minutes"
 	@echo "make check      everything a change must pass: ruff, mypy, import-linter, the tests"

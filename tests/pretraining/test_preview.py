@@ -270,12 +270,13 @@ def test_a_smaller_step_is_timed_only_where_a_whole_one_does_not_fit_and_the_rea
             settings, images, World(), seconds=seconds, step_seconds=step_seconds, fits=lambda number: number <= most
         )
 
-    whole, small = timed(step_seconds=0.5, most=8), timed(step_seconds=0.5, most=4)
+    ample = 60.0  # of which fifty steps take a small part, also on a busy machine
+    whole, small = timed(step_seconds=0.5, most=8), timed(step_seconds=0.5, most=4, seconds=ample)
     assert (whole.images_per_step, whole.limited_by) == (8, "")
     assert (small.images_per_step, small.limited_by) == (4, "memory")
     slow = timed(step_seconds=1e6, most=8, seconds=0.0)
     assert (slow.images_per_step, slow.steps, slow.limited_by) == (2, 1, "time")
-    quicker = timed(step_seconds=1e6, most=8)  # the guess from its operations was wrong
+    quicker = timed(step_seconds=1e6, most=8, seconds=ample)  # the guess from its operations was wrong
     assert (quicker.images_per_step, quicker.limited_by) == (8, "")
 
 
