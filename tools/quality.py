@@ -90,7 +90,7 @@ def _said(record: dict[str, Any]) -> str:
         return f"{what}: failed: {record['error']}"
     verdict = f", {record['health']}" if record["health"] else ""
     return (
-        f"{what}: k-NN {record['knn']:.1%} (untrained {record['knn_untrained']:.1%}), {record['steps']} steps in "
+        f"{what}: k-NN {record['knn']:.1%} (start {record['knn_untrained']:.1%}), {record['steps']} steps in "
         f"{record['train_seconds'] / 60:.1f} min{verdict}"
     )
 

@@ -17,6 +17,8 @@ _LAPTOP_SIZE = (
 )  # fmt: skip
 """Network, pixels, batch and heads of `--preset laptop`: two cores make about one image a second of the papers'."""
 
+_SCRATCH = ("--preset", "laptop", "--init-from", "none")
+
 RECIPES: dict[str, tuple[str, ...]] = {
     "laptop": ("--preset", "laptop"),
     "laptop-ibot": ("--preset", "laptop", "--algorithm", "ibot"),
@@ -24,10 +26,13 @@ RECIPES: dict[str, tuple[str, ...]] = {
     "dino": ("--preset", "dino", *_LAPTOP_SIZE),
     "ibot": ("--preset", "ibot", *_LAPTOP_SIZE),
     "dinov2": ("--preset", "dinov2", *_LAPTOP_SIZE, "--patch-out-dim", "1024"),
-    # laptop with one thing changed: what each is worth
+    "scratch": _SCRATCH,
+    # scratch with one thing changed: what each is worth
     **{
-        f"laptop-{name}": ("--preset", "laptop", *flags.split())
+        f"scratch-{name}": (*_SCRATCH, *flags.split())
         for name, flags in {
+            "ibot": "--algorithm ibot",
+            "dinov2": "--algorithm dinov2",
             "xavier": "--vit-weight-init xavier",
             "nokoleo": "--koleo-weight 0",
             "koleo.02": "--koleo-weight 0.02",
@@ -42,17 +47,23 @@ RECIPES: dict[str, tuple[str, ...]] = {
             "batch64": "--batch-size 64",
             "lr.001": "--learning-rate 1e-3",
             "droppath.1": "--vit-drop-path 0.1",
+            "layerdecay.75": "--layer-decay 0.75",
             "depth6": "--vit-depth 6",
             "width128": "--vit-embed-dim 128 --vit-num-heads 4",
             "patch8": "--patch-size 8 --vit-num-heads 12",
         }.items()
     },
 }
-"""Of training. The papers' differ from laptop in everything but the size."""
+"""Of training. `laptop` starts from the starter weights, `scratch` is the same without them; the papers' differ from
+scratch in everything but the size."""
 
-BASELINES = {"untrained": "untrained", "raw-pixels": "raw pixels"}
-"""What is not trained, and its name in the rows of `sltdino evaluate`: the network that laptop starts as, and no
-network."""
+BASELINES = {
+    "untrained": (_SCRATCH, "untrained"),
+    "starter": (RECIPES["laptop"], "untrained"),
+    "raw-pixels": (_SCRATCH, "raw pixels"),
+}
+"""What is not trained: the network that scratch or laptop starts as, and no network. Flags of a run, and which of the
+rows that `sltdino evaluate` makes of it."""
 
 _OF_THE_STUDY = (
     "--train-dir", "--val-dir", "--output-dir", "--seed", "--epochs", "--pseudo-epochs", "--train-minutes", "--resume",
@@ -86,7 +97,7 @@ def recipes_of(names: Sequence[str], own: Sequence[str] = ()) -> list[Recipe]:
     found = {}
     for name in names:
         if name in BASELINES:
-            found[name] = Recipe(name, RECIPES["laptop"], BASELINES[name])
+            found[name] = Recipe(name, *BASELINES[name])
         elif name in RECIPES:
             found[name] = Recipe(name, RECIPES[name])
         else:

@@ -106,7 +106,7 @@ def safety(found: Iterable[Section]) -> str:
     return "\n".join(
         f"{section.data}, {section.budget}, {row.recipe}: {len(row.done) + len(row.failed)} runs, "
         f"{_count(row, 'collapse_found')} collapsed ({_count(row, 'ended_by_collapse')} of them ended by it), "
-        f"{_num_below_start(row)} below the untrained start, {len(row.failed)} failed"
+        f"{_num_below_start(row)} below their start, {len(row.failed)} failed"
         for section in found
         for row in section.rows
         if not row.is_baseline or row.failed
@@ -171,7 +171,7 @@ _COLUMNS: dict[str, Callable[[Row], str]] = {
     "linear probe": _percent("probe"),
     "probe balanced": _percent("probe_balanced"),
     "RankMe": lambda row: _mean([record["rankme"] for record in row.done]),
-    "untrained 20-NN": _percent("knn_untrained"),
+    "20-NN at the start": _percent("knn_untrained"),
     "collapsed": _trained(lambda row: _count(row, "collapse_found")),
     "below start": _trained(_num_below_start),
     "failed": lambda row: str(len(row.failed)),

@@ -62,5 +62,7 @@ def test_the_papers_recipes_have_the_size_of_laptop(
     assert sizes(name) == sizes("laptop")
 
 
-def test_baselines_start_as_laptop_does() -> None:
-    assert {recipe.flags for recipe in recipes_of(list(BASELINES))} == {RECIPES["laptop"]}
+def test_baselines_start_as_what_they_are_compared_with() -> None:
+    found = {recipe.name: recipe for recipe in recipes_of(list(BASELINES))}
+    assert found["untrained"].flags == found["raw-pixels"].flags == RECIPES["scratch"]
+    assert found["starter"].flags == RECIPES["laptop"]
