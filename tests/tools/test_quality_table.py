@@ -98,8 +98,7 @@ def test_a_final_result_never_mixes_with_those_of_folds() -> None:
 def test_safety_says_what_harm_was_done() -> None:
     lines = safety(sections(results(), reference="laptop")).splitlines()
     assert lines[1] == (
-        "crops, 2 min x 1 thread, dino: 4 runs, 1 collapsed (0 of them ended by it), 1 below their start, "
-        "0 failed"
+        "crops, 2 min x 1 thread, dino: 4 runs, 1 collapsed (0 of them ended by it), 1 below their start, 0 failed"
     )
     assert len(lines) == 3  # none for the baseline
 
