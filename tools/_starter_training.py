@@ -1,7 +1,7 @@
 """How the starter weights learn: a backbone tells what was drawn, from augmented crops of the drawings."""
 
-import time
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -142,55 +142,39 @@ def fresh(
     return Teller(backbone, scales)
 
 
-class Length(NamedTuple):
-    """How long to train: a number of steps, or where that is 0, minutes."""
-
-    steps: int
-    minutes: float
-
-    def share(self, step: int, *, started: float) -> float:
-        """From 0 at the start to 1 at the end; `started` is that of `time.monotonic()`."""
-        return step / self.steps if self.steps else (time.monotonic() - started) / 60 / self.minutes
-
-
-class Trained(NamedTuple):
-    """What came of it."""
-
-    steps: int
-    loss: float
-    """A moving mean over the last 100 steps or so."""
-
-
 def train(
-    teller: Teller, drawings: Mapping[str, Drawings], augmentation: AugmentationSettings, *, length: Length,
+    teller: Teller, drawings: Mapping[str, Drawings], augmentation: AugmentationSettings, *, num_steps: int,
     batch_size: int, seed: int,
-) -> Trained:  # fmt: skip
-    """Train in place; what is left in the network is the moving average of its weights."""
+) -> float:  # fmt: skip
+    """Train in place; what is left in the network is the moving average of its weights.
+
+    Returns:
+        The loss, a moving mean over the last 100 steps or so.
+    """
     optimizers = _optimizers(teller)
     weights: list[Tensor] = list(teller.parameters())
     averages = [weight.detach().clone() for weight in weights]
-    step, recent, started = 0, 0.0, time.monotonic()
+    recent = 0.0
     batches = _endless(drawings, augmentation, batch_size=batch_size, seed=seed)
-    while (share := length.share(step, started=started)) < 1:
+    for step, batch in enumerate(islice(batches, num_steps), start=1):
         for optimizer in optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = group["peak"] * _rate(share)
+                group["lr"] = group["peak"] * _rate((step - 1) / num_steps)
             optimizer.zero_grad(set_to_none=True)
-        told = teller(next(batches)).values()
+        told = teller(batch).values()
         loss = torch.stack([error.cls.mean() + _MEAN_WEIGHT * error.mean + error.plain for error in told]).mean()
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         for optimizer in optimizers:
             optimizer.step()
-        step += 1
         with torch.no_grad():  # over the last twentieth of the steps so far, 1,000 at most
             torch._foreach_lerp_(averages, weights, 1 - min(0.999, 1 - 1 / (0.05 * step + 1)))
         recent += (loss.item() - recent) / min(step, 100)
         if step % 100 == 0:
-            print(f"step {step:,}, {share:.0%}: loss {recent:.4f}", flush=True)
+            print(f"step {step:,} of {num_steps:,}: loss {recent:.4f}", flush=True)
     with torch.no_grad():
         torch._foreach_copy_(weights, averages)
-    return Trained(step, recent)
+    return recent
 
 
 def _optimizers(teller: Teller) -> list[torch.optim.Optimizer]:

@@ -1,14 +1,12 @@
 """Make the starter weights: draw hands and faces, and train the laptop preset's backbone to tell what was drawn.
 
-    python tools/make_starter.py --images 40000 --minutes 30 --threads 2 --output sltdino/starter/starter.pt
+    python tools/make_starter.py
 
 Nothing but drawings of our own is seen. They are kept for the next call, in folders named after the code that drew
 them. Needs torch 2.9 or later, which has Muon.
 """
 
 import hashlib
-import shlex
-import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -19,7 +17,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-from _starter_training import Length, Told, errors_on, fresh, train
+from _starter_training import Told, errors_on, fresh, train
 
 from sltdino.core import json_files
 from sltdino.core.auto import settle
@@ -43,10 +41,9 @@ MOST_BYTES = 8_000_000
 
 
 def main(
-    images: Annotated[int, typer.Option(min=10, help="Drawings to learn from.")] = 40_000,
+    images: Annotated[int, typer.Option(min=10, help="Drawings to learn from.")] = 60_000,
     held_out: Annotated[int, typer.Option(min=1, help="More of hands and of faces, which are only judged.")] = 1000,
-    minutes: Annotated[float, typer.Option(min=0.01, help="How long to train.")] = 30.0,
-    steps: Annotated[int, typer.Option(min=0, help="How long to train, in the place of --minutes.")] = 0,
+    steps: Annotated[int, typer.Option(min=1, help="How long to train.")] = 10_000,
     batch_size: Annotated[int, typer.Option(min=2, help="Drawings in a step.")] = 64,
     threads: Annotated[int, typer.Option(min=1, help="Threads that train, and processes that draw.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Of the drawings, their crops and the network.")] = 0,
@@ -63,11 +60,15 @@ def main(
         print(f"{count:,} {subject}s to learn from, {held_out:,} held out", flush=True)
     crops = settings.augmentation
     teller = fresh(settings.vit, crops, learnt, seed=seed)
-    done = train(teller, learnt, crops, length=Length(steps, minutes), batch_size=batch_size, seed=seed)
+    loss = train(teller, learnt, crops, num_steps=steps, batch_size=batch_size, seed=seed)
     errors = shown(errors_on(teller, judged, crops))
+    options = {
+        "--images": images, "--held-out": held_out, "--steps": steps, "--batch-size": batch_size,
+        "--threads": threads, "--seed": seed,
+    }  # fmt: skip
     facts = {
-        "command": shlex.join(["python", "tools/make_starter.py", *sys.argv[1:]]),
-        "seed": seed, "drawings": images, "steps": done.steps, "loss": done.loss, "held_out": errors,
+        "command": " ".join(["python tools/make_starter.py", *(f"{name} {value}" for name, value in options.items())]),
+        "seed": seed, "drawings": images, "steps": steps, "loss": loss, "held_out": errors,
         "sltdino": version("sltdino") or "0.1.0", "git_revision": git_revision(), "date": json_files.now(),
     }  # fmt: skip
     report = write(teller.backbone, settings, output, facts)

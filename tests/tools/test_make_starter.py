@@ -46,6 +46,8 @@ def test_one_call_writes_weights_of_the_laptop_preset_and_says_how_they_were_mad
     assert all(value.dtype == torch.float16 for value in torch.load(path, weights_only=True)["model"].values())
     said = json.loads(path.with_suffix(".json").read_text())
     assert (said["seed"], said["drawings"], said["steps"]) == (0, 12, 2)
+    options = "--images 12 --held-out 4 --steps 2 --batch-size 8 --threads 1 --seed 0"
+    assert said["command"] == f"python tools/make_starter.py {options}"
     assert said["verification"]["max_relative_error"] < 1e-4
     assert {"command", "loss", "held_out", "sltdino", "git_revision", "date"} <= said.keys()
     assert said.keys() - {"verification", "load", "file", "format", "input", "sha256", "num_bytes", "num_tensors"} == (
@@ -82,7 +84,7 @@ def test_a_few_drawings_are_learnt_by_heart(tool: ModuleType) -> None:
     drawings = {subject: draw_many(subject, first=0, count=8, seed=0) for subject in ("hand", "face")}
     teller = training.fresh(settings.vit, crops, drawings, seed=0)
     before = training.errors_on(teller, drawings, crops)
-    training.train(teller, drawings, crops, length=training.Length(40, 1.0), batch_size=16, seed=0)
+    training.train(teller, drawings, crops, num_steps=40, batch_size=16, seed=0)
     after = training.errors_on(teller, drawings, crops)
     for subject in drawings:
         for name in ("cls", "mean", "plain"):
