@@ -180,8 +180,8 @@ def train(
 def _optimizers(teller: Teller) -> list[torch.optim.Optimizer]:
     """Muon (Jordan et al. 2024) for the blocks' matrices, which learn in half the steps with it; AdamW for the rest."""
     matrices = [value for value in teller.backbone.blocks.parameters() if value.ndim == 2]
-    known = {id(value) for value in matrices}
-    others = [value for value in teller.parameters() if id(value) not in known]
+    of_muon = {id(value) for value in matrices}
+    others = [value for value in teller.parameters() if id(value) not in of_muon]
     muon = torch.optim.Muon(matrices, lr=_MATRIX_RATE, weight_decay=_DECAY)
     adamw = torch.optim.AdamW(others, lr=_OTHER_RATE, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
     for optimizer, peak in ((muon, _MATRIX_RATE), (adamw, _OTHER_RATE)):

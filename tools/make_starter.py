@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import PIL
 import torch
 import typer
 from _starter_training import Told, errors_on, fresh, train
 
-from sltdino.core import json_files
+import sltdino
+from sltdino.core import files
 from sltdino.core.auto import settle
-from sltdino.core.environment import git_revision, version
+from sltdino.core.environment import git_revision
 from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_base import known
 from sltdino.core.settings_files import load_settings
@@ -51,6 +53,8 @@ def main(
     output: Annotated[Path, typer.Option(help="The file to write.")] = Path("sltdino/starter/starter.pt"),
 ) -> None:
     """Make the starter weights."""
+    if not hasattr(torch.optim, "Muon"):
+        raise SystemExit(f"torch {torch.__version__} has no Muon optimizer: install torch 2.9 or later")
     torch.set_num_threads(threads)
     settings, faces = laptop(), round(images * FACES)
     learnt, judged = dict[str, Drawings](), dict[str, Drawings]()
@@ -60,6 +64,9 @@ def main(
         print(f"{count:,} {subject}s to learn from, {held_out:,} held out", flush=True)
     crops = settings.augmentation
     teller = fresh(settings.vit, crops, learnt, seed=seed)
+    num_bytes = 2 * sum(value.numel() for value in teller.backbone.parameters())
+    if num_bytes > MOST_BYTES:
+        raise SystemExit(f"{num_bytes:,} bytes of weights, and more than {MOST_BYTES:,} are too many for a package")
     loss = train(teller, learnt, crops, num_steps=steps, batch_size=batch_size, seed=seed)
     errors = shown(errors_on(teller, judged, crops))
     options = {
@@ -69,7 +76,8 @@ def main(
     facts = {
         "command": " ".join(["python tools/make_starter.py", *(f"{name} {value}" for name, value in options.items())]),
         "seed": seed, "drawings": images, "steps": steps, "loss": loss, "held_out": errors,
-        "sltdino": version("sltdino") or "0.1.0", "git_revision": git_revision(), "date": json_files.now(),
+        "sltdino": sltdino.__version__, "git_revision": git_revision(),
+        "made_with": {"torch": str(torch.__version__), "numpy": np.__version__, "pillow": PIL.__version__},
     }  # fmt: skip
     report = write(teller.backbone, settings, output, facts)
     print(f"{output}: {report.num_bytes:,} bytes, sha256 {report.sha256}")
@@ -89,8 +97,8 @@ def laptop() -> PretrainSettings:
 def draw_all(subject: str, folder: Path, *, count: int, seed: int, workers: int) -> Drawings:
     """The first `count` drawings of a subject: from the files that are there, the rest drawn by `workers` processes."""
     code = sorted(Path(synthetic_starter.__file__).parent.glob("synthetic*.py"))
-    version = hashlib.sha256(b"".join(path.read_bytes() for path in code)).hexdigest()[:12]
-    place = folder / f"{subject}-seed{seed}-{version}"
+    drawn_by = hashlib.sha256(b"".join(path.read_bytes() for path in code)).hexdigest()[:12]
+    place = folder / f"{subject}-seed{seed}-{drawn_by}"
     place.mkdir(parents=True, exist_ok=True)
     files = _mapped(partial(_shard, subject, place, seed), range(0, count, SHARD), workers)
     shards = []
@@ -105,9 +113,9 @@ def draw_all(subject: str, folder: Path, *, count: int, seed: int, workers: int)
 def _shard(subject: str, place: Path, seed: int, first: int) -> Path:
     path = place / f"{first:08d}.npz"
     if not path.exists():
-        whole_later = path.with_suffix(".tmp.npz")
-        np.savez(whole_later, **draw_many(subject, first=first, count=SHARD, seed=seed)._asdict())
-        whole_later.replace(path)
+        drawings = draw_many(subject, first=first, count=SHARD, seed=seed)
+        with files.new_file(path) as file:
+            np.savez(file, **drawings._asdict())
     return path
 
 
@@ -148,10 +156,7 @@ def write(network: VisionTransformer, settings: PretrainSettings, path: Path, fa
     }  # fmt: skip
     backbone = TrainedBackbone(network.eval().requires_grad_(False), crops.mean, crops.std, metadata)
     path.parent.mkdir(parents=True, exist_ok=True)
-    report = to_slt.write(backbone, path, dtype=torch.float16)
-    if report.num_bytes > MOST_BYTES:
-        raise SystemExit(f"{path}: {report.num_bytes:,} bytes, and more than {MOST_BYTES:,} are too many for a package")
-    return report
+    return to_slt.write(backbone, path, dtype=torch.float16)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from sltdino.cli.results import print_json
 from sltdino.core.missing import not_there
 from sltdino.core.run_files import PARAMS
 from sltdino.core.settings_schema import printable
+from sltdino.core.starter import weights_path
 from sltdino.core.terminal import takes_a_bar
 from sltdino.errors import CheckpointError, MissingInputError, SettingsError
 
@@ -140,7 +141,7 @@ def _looked_at(sources: list[Path], *, as_markdown: bool) -> tuple[dict[str, Any
 
         content = comparison.compare(*sources)
         return content, comparison.render(content)
-    [source] = sources
+    source = weights_path(sources[0])
     if not source.exists():
         raise MissingInputError(not_there(source))
     if _is_weights(source):

@@ -249,7 +249,8 @@ class PretrainSettings(Section):
     preset: Annotated[
         Literal["none", "laptop", "dino", "ibot", "dinov2", "signmusketeers"], Knob(resume="identity")
     ] = "none"
-    """Named bundle of defaults. laptop: a small ViT at 64 px for hundreds to thousands of crops and a few CPU cores.
+    """Named bundle of defaults. laptop: a small ViT at 64 px for hundreds to thousands of crops and a few CPU cores,
+    from the starter weights where their size is kept.
     dino, ibot, dinov2: the papers' recipes for a ViT-S and a million images, however few there are. signmusketeers: for
     signing, from DINOv2's ViT-S/14 with registers, which --init-from must name. In these four the learning rate
     follows the batch, warm-ups shrink under 100 epochs, and mirroring and hue stay those of hands or faces."""

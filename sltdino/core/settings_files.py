@@ -60,6 +60,7 @@ def load_settings(
 
     Raises:
         SettingsError: with every mistake of every source in `problems`, one line each.
+        MissingInputError: a preset starts from the starter weights, and the installation lacks them.
     """
     problems: list[str] = []
     layers = [_base_layer(stream, base)]
@@ -74,16 +75,20 @@ def load_settings(
         _choose_length(given, problems)
 
     settings, found = _validate(given)
-    start = given.get("init_from")
-    if settings is not None and start is not None and (origin := gives_way(settings, start.origin)):
-        given["init_from"] = Given("none", origin, start.name)
+    if base is None and settings is not None and not problems and (reason := gives_way(settings, _origins(given))):
+        start = given["init_from"]
+        given["init_from"] = Given("none", f"{start.origin}{reason}", start.name)
         settings, found = _validate(given)
     if not all(read):  # what an unreadable file would have said is unknown
         found = [problem for problem in found if problem.kind == "value"]
     problems += [_line(problem, given) for problem in found]
     if problems or settings is None:
         raise SettingsError(*map(printable, _in_reading_order(problems, [str(path) for path in files])))
-    return LoadedSettings(settings, {key: item.origin for key, item in given.items() if item.origin})
+    return LoadedSettings(settings, _origins(given))
+
+
+def _origins(given: Layer) -> dict[str, str]:
+    return {key: item.origin for key, item in given.items() if item.origin}
 
 
 def _base_layer(stream: str | None, base: LoadedSettings | None) -> Layer:

@@ -33,11 +33,17 @@ def starter_file() -> Path:
     """
     path = Path(str(package_files("sltdino"))) / "starter" / "starter.pt"
     if not path.is_file():
-        raise MissingInputError(f"{path}: the starter weights are not there; {_WAY_OUT}")
+        raise MissingInputError(f"{path}: the starter weights are not there; install sltdino again")
     return path
 
 
-_WAY_OUT = "install sltdino again, or pass --init-from none to start at random"
+def weights_path(path: Path) -> Path:
+    """The path itself; that of the starter weights for `starter`, where nothing of that name lies here.
+
+    Raises:
+        MissingInputError: as `starter_file`.
+    """
+    return starter_file() if str(path) == STARTER and not path.exists() else path
 
 
 def read_starter() -> Starter:
@@ -60,23 +66,32 @@ def read_starter() -> Starter:
         image_size = int(said["backbone"]["image_size"])
     except (SltDinoError, KeyError, TypeError, ValueError) as error:
         reason = f"{type(error).__name__} {error}".rstrip()
-        raise MissingInputError(f"{path}: does not say what the starter weights are ({reason}); {_WAY_OUT}") from error
+        raise MissingInputError(
+            f"{path}: does not say what the starter weights are ({reason}); install sltdino again"
+        ) from error
     return Starter(text, network, image_size)
 
 
-def gives_way(settings: PretrainSettings, origin: str) -> str:
-    """The origin of a random start where a preset asks for the starter and other settings do not fit it; else nothing.
+def comes_with_preset(settings: PretrainSettings, origins: Mapping[str, str]) -> bool:
+    """Whether a preset starts the run from the starter, or would if other settings fitted it; nobody asked for it."""
+    return origins.get("init_from", "").partition(_AT_RANDOM)[0] == f"preset {settings.preset}"
 
-    Args:
-        origin: of `init_from`. What a person asked for does not give way.
+
+def gives_way(settings: PretrainSettings, origins: Mapping[str, str]) -> str:
+    """What is added to the origin of `init_from` where a preset asks for the starter and other settings do not fit it;
+    else nothing. What a person asked for does not give way.
 
     Raises:
-        MissingInputError: as `read_starter`.
+        MissingInputError: as `read_starter`; it names the way to start without them.
     """
-    if settings.init_from != STARTER or not origin.startswith("preset "):
+    if settings.init_from != STARTER or not comes_with_preset(settings, origins):
         return ""
-    reason = next(_misfits(settings, read_starter()), "")
-    return f"{origin}{_AT_RANDOM}{reason}" if reason else ""
+    try:
+        starter = read_starter()
+    except MissingInputError as error:
+        raise MissingInputError(f"{error}, or pass --init-from none to start at random") from error
+    reason = next(_misfits(settings, starter), "")
+    return f"{_AT_RANDOM}{reason}" if reason else ""
 
 
 def _misfits(settings: PretrainSettings, starter: Starter) -> Iterator[str]:
@@ -85,6 +100,8 @@ def _misfits(settings: PretrainSettings, starter: Starter) -> Iterator[str]:
         yield problem.partition(";")[0]
     if settings.vit.weight_init != "auto":
         yield f"--vit-weight-init: {settings.vit.weight_init} is another start"
+    if settings.vit.positions != "sincos":
+        yield f"--vit-positions: {settings.vit.positions}, and the starter has learned its own from sincos"
     if settings.augmentation.image_size != starter.image_size:
         yield f"--image-size: {settings.augmentation.image_size}, and the starter has seen {starter.image_size} pixels"
 

@@ -10,6 +10,7 @@ from sltdino.core.run_files import PARAMS, LoadedCheckpoint, load_checkpoint, re
 from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_base import known
 from sltdino.core.settings_network import VitSettings
+from sltdino.core.starter import weights_path
 from sltdino.errors import CheckpointError, MissingInputError, SettingsError, SltDinoError
 from sltdino.models.import_weights import import_backbone
 from sltdino.models.stored_network import stored_network
@@ -32,12 +33,13 @@ class TrainedBackbone(NamedTuple):
 
 
 def load_trained_backbone(source: Path, *, which: Which = "last", student: bool = False) -> TrainedBackbone:
-    """The teacher's backbone of a run folder or checkpoint file, or the student's; or one that others wrote.
+    """The teacher's backbone of a run or checkpoint, or the student's; or one that others wrote; or `starter`'s.
 
     Raises:
         MissingInputError, CheckpointError: there is no such checkpoint, it is damaged, or no network that ours can be.
         SettingsError: `which` is best and the source is a file.
     """
+    source = weights_path(source)
     if which == "best" and source.is_file():
         raise SettingsError(f"--which: {source} is one checkpoint; best and last are those of a run folder")
     if which == "best" and source.is_dir():

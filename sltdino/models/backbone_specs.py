@@ -4,7 +4,9 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
+from sltdino.core.settings_presets import STARTER
 from sltdino.core.settings_schema import printable
+from sltdino.core.starter import starter_file
 from sltdino.errors import SettingsError
 from sltdino.models.import_architecture import ARCHITECTURES, SLT_ARCHITECTURES
 
@@ -37,11 +39,13 @@ def parse_spec(spec: str) -> BackboneSource:
 
     The source is case-insensitive; `local`, `huggingface` and `tv` are other names of three of them, and a text without
     `::` is torchhub's. The whole remainder of `file::` is the path when there is such a file, so that it may contain
-    colons.
+    colons. `starter` alone is the file of weights that comes with the package.
 
     Raises:
-        SettingsError: it is none of these.
+        SettingsError: it is none of these. MissingInputError: as `starter_file`.
     """
+    if spec == STARTER:
+        return BackboneSource("file", str(starter_file()))
     name, separator, remainder = spec.partition("::")
     if not separator:
         if os.path.isfile(os.path.expanduser(spec)):

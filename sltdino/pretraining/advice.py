@@ -1,6 +1,6 @@
 """What a dry run warns of: settings that a run would accept and its user regret, each with the remedy."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from sltdino.core.auto_papers import PAPERS
 from sltdino.core.distributed import World
 from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_base import known
-from sltdino.core.settings_presets import PRESETS
+from sltdino.core.starter import comes_with_preset
 from sltdino.data.image_folder import ImageFolder
 from sltdino.pretraining.finish import export_warning
 from sltdino.pretraining.initial import start_warning
@@ -160,15 +160,15 @@ def load_text(load: Load) -> str:
 
 
 def advise_resources(
-    settings: PretrainSettings, world: World, *, seconds: float, memory: int, free_memory: int, disk: int,
-    free_disk: int,
+    settings: PretrainSettings, origins: Mapping[str, str], world: World, *, seconds: float, memory: int,
+    free_memory: int, disk: int, free_disk: int,
 ) -> Iterator[Advice]:  # fmt: skip
     """What follows from estimates, in seconds and bytes, and from what is there. Nothing that is set is advised."""
     if seconds > _DAY:
         yield Advice(
             "time",
             f"this machine would need {seconds / _DAY:.1f} days by this estimate",
-            f"{', '.join(_quicker(settings))}{', or a GPU' if world.device == 'cpu' else ', or fewer --epochs'}",
+            ", ".join(_quicker(settings, origins)) + (", or a GPU" if world.device == "cpu" else ", or fewer --epochs"),
         )
     if memory > _FULL * free_memory:
         yield Advice(
@@ -195,10 +195,10 @@ def ema_horizon(settings: PretrainSettings) -> float:
     return 1 / (1 - momentum) if momentum < 1 else float("inf")
 
 
-def _quicker(settings: PretrainSettings) -> Iterator[str]:
+def _quicker(settings: PretrainSettings, origins: Mapping[str, str]) -> Iterator[str]:
     if settings.preset != "laptop" and settings.init_from is None:  # its network is another one than the weights'
         yield "--preset laptop"
-    if PRESETS[settings.preset].get("init_from") == settings.init_from:  # nothing, or what gives way to another size
+    if settings.init_from is None or comes_with_preset(settings, origins):  # which gives way to another size
         yield "a smaller --vit-embed-dim or --vit-depth"
     if known(settings.augmentation.num_local_crops):
         yield "fewer --num-local-crops"

@@ -17,6 +17,7 @@ from sltdino.core.run_files import (
     stored_settings,
 )
 from sltdino.core.settings import PretrainSettings
+from sltdino.core.starter import weights_path
 from sltdino.errors import CannotCreateError
 from sltdino.evaluation.evaluate import DEFAULTS, EvaluateOptions, Evaluation, as_record, evaluate_backbone
 from sltdino.exporting.backbone import TrainedBackbone, Which, load_trained_backbone
@@ -59,7 +60,7 @@ def evaluate(
     folder of one, the record is kept there under `evaluations/`; the same call again replaces it.
 
     Args:
-        source: a run folder, a checkpoint, or a file of weights, as for `embed`.
+        source: a run folder, a checkpoint, a file of weights, or `starter`, as for `embed`.
         train_dirs, val_dirs: folders whose sub-folders are the labels; by default, those of the run, without what it
             left out by --exclude. Where there are none to train on, the validation images are judged by each other.
         which: the checkpoint of a run folder.
@@ -69,6 +70,7 @@ def evaluate(
         SettingsError: there are no folders to take, or an option cannot be. CannotCreateError: `output` cannot be
             written. SltDinoError: otherwise as `load_trained_backbone` and `evaluate_backbone`.
     """
+    source = weights_path(source)
     loaded = _load(source, which)
     folders = folders_of(source, loaded.settings, train_dirs, val_dirs)
     run, notes = _run_folder(source)

@@ -272,6 +272,7 @@ class _Preview:
             yield from advise_load(self.load)
         yield from advise_resources(
             self.settings,
+            self.origins,
             self.world,
             seconds=(forecast.training_seconds or 0) + (forecast.evaluation_seconds or 0),
             memory=forecast.needed_memory,

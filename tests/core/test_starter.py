@@ -30,7 +30,7 @@ def test_the_file_is_small_and_the_json_beside_it_is_about_it() -> None:
     content, said = starter_file().read_bytes(), json.loads(starter_file().with_suffix(".json").read_text())
     assert len(content) == said["num_bytes"] < 8_000_000
     assert hashlib.sha256(content).hexdigest() == said["sha256"]
-    assert {"command", "seed", "drawings", "steps", "loss", "sltdino", "git_revision", "date"} <= said.keys()
+    assert {"command", "seed", "drawings", "steps", "loss", "sltdino", "git_revision", "made_with"} <= said.keys()
 
 
 def test_the_weights_are_stored_in_float16_and_read_in_float32_as_the_json_says() -> None:
@@ -64,8 +64,11 @@ def test_an_installation_without_it_says_so(broken: str, tmp_path: Path, monkeyp
     if broken == "other json":
         (tmp_path / "starter/starter.json").write_text('{"backbone": {}}')
     monkeypatch.setattr(starter, "package_files", lambda _: tmp_path)
-    with pytest.raises(MissingInputError, match="install sltdino again, or pass --init-from none"):
+    with pytest.raises(MissingInputError, match="install sltdino again"):
         read_starter()
+    with pytest.raises(MissingInputError, match="install sltdino again, or pass --init-from none to start at random"):
+        load(preset="laptop")
+    assert load(preset="laptop", init_from="none").settings.init_from is None
 
 
 def test_a_preset_starts_from_it_unless_told_otherwise() -> None:
@@ -83,6 +86,7 @@ def test_a_preset_starts_from_it_unless_told_otherwise() -> None:
      ({"backbone": "vit-base", "vit_embed_dim": "auto", "vit_depth": "auto"}, "--backbone: vit-base has "),
      ({"vit_weight_init": "layout"}, "--vit-weight-init: layout would replace the weights in the starter"),
      ({"vit_weight_init": "xavier"}, "--vit-weight-init: xavier is another start"),
+     ({"vit_positions": "random"}, "--vit-positions: random, and the starter has learned its own"),
      ({"image_size": 96}, "--image-size: 96, and the starter has seen 64 pixels")],
 )  # fmt: skip
 def test_a_presets_starter_gives_way_to_settings_that_do_not_fit_it(flags: dict[str, Any], why: str) -> None:
@@ -94,6 +98,20 @@ def test_a_presets_starter_gives_way_to_settings_that_do_not_fit_it(flags: dict[
 def test_a_starter_that_was_asked_for_does_not_give_way() -> None:
     loaded = load(preset="laptop", init_from="starter", vit_depth=9)
     assert (loaded.settings.init_from, loaded.origins["init_from"]) == ("starter", "--init-from")
+
+
+def test_nor_does_one_that_a_file_asks_for_whatever_the_file_is_called(tmp_path: Path) -> None:
+    file = tmp_path / "preset laptop"
+    file.with_suffix(".toml").write_text(
+        'train_dir = "a"\ninit_from = "starter"\npreset = "laptop"\n[vit]\ndepth = 9\n'
+    )
+    assert load_settings("hands", files=[file.with_suffix(".toml")]).settings.init_from == "starter"
+
+
+def test_mistakes_are_said_before_a_start_gives_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(starter, "package_files", lambda _: tmp_path)
+    with pytest.raises(SettingsError, match="nonsense"):
+        load_settings("hands", flags={"preset": "laptop"}, sets=["nonsense=3"])
 
 
 @pytest.mark.parametrize("flags", [{}, {"init_from": "none"}, {"vit_depth": 9}])
@@ -116,6 +134,18 @@ def test_a_file_called_starter_is_named_with_its_folder(tmp_path: Path, monkeypa
     assert import_named("starter").source == starter_file()
     with pytest.raises(Exception, match="no weights that can be read"):
         import_named("./starter")
+
+
+def test_a_backbone_and_a_source_of_weights_can_be_called_starter(tmp_path: Path) -> None:
+    from sltdino.exporting.backbone import load_trained_backbone
+    from sltdino.models import load_backbone
+
+    loaded = load_backbone("starter")
+    stored = load_trained_backbone(Path("starter"))
+    assert stored.metadata["checkpoint"] == "starter.pt"
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.eval()(images), stored.network(images))
 
 
 def test_a_size_that_is_not_the_starters_is_an_error_that_names_it() -> None:

@@ -161,13 +161,23 @@ def test_more_bad_images_than_a_run_stands_are_warned_of() -> None:
 
 def test_what_the_machine_lacks_is_warned_of() -> None:
     fine = {"seconds": 3600.0, "memory": 8, "free_memory": 10, "disk": 10, "free_disk": 10}
-    assert list(advise_resources(settled(), World(), **fine)) == []
+    assert list(advise_resources(settled(), {}, World(), **fine)) == []
     lacking = {"time": {"seconds": 2 * 86_400.0}, "memory": {"memory": 10}, "disk": {"disk": 11}}
     for topic, change in lacking.items():
-        [advice] = advise_resources(settled(), World(), **fine | change)
+        [advice] = advise_resources(settled(), {}, World(), **fine | change)
         assert advice.topic == topic
-    [slow] = advise_resources(settled(), World(), **fine | lacking["time"])
+    [slow] = advise_resources(settled(), {}, World(), **fine | lacking["time"])
     assert "2.0 days" in slow.text
+
+
+@pytest.mark.parametrize(
+    ("origin", "advised"),
+    [("preset laptop", True), ("preset laptop, at random: --vit-depth", True), ("--init-from", False)],
+)
+def test_another_size_is_advised_where_the_weights_would_give_way_to_it(origin: str, advised: bool) -> None:
+    needed = {"seconds": 1e6, "memory": 1, "free_memory": 10, "disk": 1, "free_disk": 10}
+    [slow] = advise_resources(settled(preset="laptop"), {"init_from": origin}, World(), **needed)
+    assert ("--vit-depth" in slow.remedy) is advised
 
 
 @pytest.mark.parametrize(
@@ -182,8 +192,9 @@ def test_what_the_machine_lacks_is_warned_of() -> None:
 def test_a_remedy_for_a_slow_run_is_nothing_that_is_set_already(
     flags: Any, device: str, advised: list[str], not_advised: list[str]
 ) -> None:
+    origins = load_settings("hands", flags={"train_dir": "crops", **flags}).origins
     [slow] = advise_resources(
-        settled(**flags), World(device=device), seconds=1e6, memory=1, free_memory=10, disk=1, free_disk=10
+        settled(**flags), origins, World(device=device), seconds=1e6, memory=1, free_memory=10, disk=1, free_disk=10
     )
     assert [text for text in advised if text not in slow.remedy] == []
     assert [text for text in not_advised if text in slow.remedy] == []
@@ -191,8 +202,8 @@ def test_a_remedy_for_a_slow_run_is_nothing_that_is_set_already(
 
 def test_the_smallest_batch_is_not_told_to_be_smaller() -> None:
     lacking = {"seconds": 1.0, "memory": 10, "free_memory": 10, "disk": 1, "free_disk": 10}
-    assert "--batch-size" in next(advise_resources(settled(batch_size=3), World(), **lacking)).remedy
-    assert "--batch-size" not in next(advise_resources(settled(batch_size=2), World(), **lacking)).remedy
+    assert "--batch-size" in next(advise_resources(settled(batch_size=3), {}, World(), **lacking)).remedy
+    assert "--batch-size" not in next(advise_resources(settled(batch_size=2), {}, World(), **lacking)).remedy
 
 
 @pytest.mark.parametrize(("load", "warned"), [(Load(1.0, 2), False), (Load(3.1, 2), True), (Load(3.1, 64), False)])

@@ -8,8 +8,8 @@ import torch
 
 import sltdino
 from sltdino import load_settings
-from sltdino.core import files
-from sltdino.core.run_files import load_checkpoint, read_params
+from sltdino.core import files, json_files, starter
+from sltdino.core.run_files import PARAMS, load_checkpoint, read_params
 from sltdino.core.starter import starter_file
 from sltdino.errors import SettingsError
 from sltdino.evaluation.evaluate import EvaluateOptions
@@ -30,10 +30,9 @@ def test_a_run_starts_from_it_says_so_and_records_its_digest(train: Any, recorde
     run = train(reporter=reporter, **FROM_STARTER, **still).run_dir
     record = read_params(run)["initial_weights"]
     assert (record["path"], record["sha256"]) == (str(starter_file()), files.sha256(starter_file()))
-    assert [line for line in reporter.said if line.startswith(TEXT)] == [
-        f"{line}" for line in reporter.said if TEXT in line
-    ]
-    assert any(line.startswith(TEXT) and line.endswith("(drawn hands and faces):") for line in reporter.said)
+    [said] = [line for line in reporter.said if TEXT in line]
+    assert said.startswith(TEXT)
+    assert said.endswith("(drawn hands and faces):")
     found = load_checkpoint(run).state["teacher"]["backbone.blocks.0.mlp.fc1.weight"]
     start = import_named("starter").network.state_dict()["blocks.0.mlp.fc1.weight"]
     torch.testing.assert_close(found, start, rtol=0, atol=1e-6)
@@ -63,11 +62,27 @@ def test_a_resumed_run_keeps_what_it_has_and_says_nothing_of_a_start(train: Any,
     assert read_params(run)["initial_weights"]["sha256"] == files.sha256(starter_file())
 
 
+def test_a_run_of_the_preset_itself_is_resumed_as_any_other(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its settings were settled, so they hold more than anybody asked for; the starter may even be gone."""
+    flags = {"train_dir": str(pictures), "output_dir": str(tmp_path / "run"), "preset": "laptop", "device": "cpu"}
+    loaded = load_settings("hands", flags={**flags, "batch_size": 8, "num_workers": 0, "epochs": 1})
+    run = pretrain(loaded.settings, origins=loaded.origins).run_dir
+    assert read_params(run)["settings"]["init_from"] == "starter"
+    monkeypatch.setattr(starter, "package_files", lambda _: tmp_path)
+    assert resume(run, flags={"epochs": 2}).steps == 2 * 3
+    assert read_params(run)["settings"]["init_from"] == "starter"
+
+
 def test_evaluation_compares_with_it(train: Any, draw: Any, tmp_path: Path) -> None:
     for label in ("a", "b"):
         draw(tmp_path / "val" / label, 4, seed=2 * ord(label))
         draw(tmp_path / "train" / label, 8, seed=2 * ord(label) + 1)
     run = train(images=tmp_path / "train", **FROM_STARTER).run_dir
+    recorded = json_files.read(run / PARAMS)
+    recorded["initial_weights"]["path"] = "/elsewhere/sltdino/starter/starter.pt"  # where it was trained
+    json_files.write(run / PARAMS, recorded)
     options = EvaluateOptions(num_workers=0, device="cpu")
     record = sltdino.evaluate(run, val_dirs=[tmp_path / "val"], options=options).record
     assert record["untrained"] == "the weights the run started from, starter.pt"

@@ -49,7 +49,7 @@ def test_one_call_writes_weights_of_the_laptop_preset_and_says_how_they_were_mad
     options = "--images 12 --held-out 4 --steps 2 --batch-size 8 --threads 1 --seed 0"
     assert said["command"] == f"python tools/make_starter.py {options}"
     assert said["verification"]["max_relative_error"] < 1e-4
-    assert {"command", "loss", "held_out", "sltdino", "git_revision", "date"} <= said.keys()
+    assert {"command", "loss", "held_out", "sltdino", "git_revision", "made_with"} <= said.keys()
     assert said.keys() - {"verification", "load", "file", "format", "input", "sha256", "num_bytes", "num_tensors"} == (
         imported.metadata.keys()
     )
