@@ -166,7 +166,7 @@ def _by_length(settings: PretrainSettings, steps: Plan, *, eval_every: float | N
     }
     momentum = (_momentum(steps.total_steps), f"{steps.total_steps:,} steps")
     return {("optimizer", "teacher_momentum_base"): momentum} | {
-        key: (value, f"{epochs:.6g} epochs") for key, value in values.items()
+        key: (value, f"{epochs:.6g} epoch{'s' * (epochs != 1)}") for key, value in values.items()
     }
 
 
