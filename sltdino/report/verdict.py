@@ -100,7 +100,8 @@ def _by_accuracy(facts: Mapping[str, Any], measured: Measured) -> Judged:
         if is_going_on and facts["progress"]["step"] < (facts["progress"]["total_steps"] or 0) / 4:
             return Judged("too early", f"{why}, in the first quarter of the run", "", "")
         what_next = "check the crops, train longer, or change one thing (learning rate, teacher temperature)"
-        return Judged("bad", why, what_next, "")
+        has_lost = best <= start - _SAME or start_name == "untrained network"  # weights that were good still are
+        return Judged("bad" if has_lost else "so-so", why, what_next, "")
     gained = f"{said}, from {start:.1%} of the {start_name}" if start is not None else said
     fell = f", but {trained:.1%} at the end: take the best checkpoint" if trained < best - 2 * _SAME else ""
     which = " --which best" if fell else ""

@@ -35,6 +35,11 @@ def judged(*, step: int = 100, state: str = "done", findings: Any = (), gap: flo
         ({"knn": KNN | {"best": 0.25, "last": 0.25}}, "bad", "no better than the untrained network"),
         ({"knn": KNN | {"best": 0.2, "last": 0.2}}, "bad", "worse than the untrained network"),
         (
+            {"knn": KNN | {"best": 0.25, "last": 0.25, "start": "initial weights"}},
+            "so-so",
+            "no better than the initial weights",
+        ),
+        (
             {"knn": KNN | {"best": 0.2, "last": 0.2, "start": "initial weights"}},
             "bad",
             "worse than the initial weights",
