@@ -11,7 +11,7 @@ Backbone = Annotated[
     Path,
     typer.Argument(
         metavar="BACKBONE",
-        help="Run folder, checkpoint or file of weights.",
+        help="Run folder, checkpoint or file of weights; or starter.",
         autocompletion=completion.runs_and_weights,
         readable=False,
     ),

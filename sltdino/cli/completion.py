@@ -38,8 +38,8 @@ def runs(incomplete: str) -> list[str]:
 
 
 def runs_and_weights(incomplete: str) -> list[str]:
-    """Runs, and files of weights outside them or in the one that was typed."""
-    return _found(incomplete, lambda name: name.endswith(_WEIGHTS))
+    """The word for the starter weights; runs; and files of weights outside them or in the one that was typed."""
+    return _starting(incomplete, (STARTER,)) + _found(incomplete, lambda name: name.endswith(_WEIGHTS))
 
 
 def settings_files(incomplete: str) -> list[str]:
@@ -84,7 +84,7 @@ def values_of(leaf: Leaf) -> Callable[[str], list[str]] | None:
     if leaf.key == "resume_from":
         return lambda incomplete: _starting(incomplete, ("auto", "must")) + runs(incomplete)
     if leaf.key == "init_from":
-        return lambda incomplete: _starting(incomplete, ("none", STARTER)) + runs_and_weights(incomplete)
+        return lambda incomplete: _starting(incomplete, ("none",)) + runs_and_weights(incomplete)
     if leaf.key == "stream":
         return streams
     return (lambda incomplete: _starting(incomplete, leaf.choices)) if leaf.choices else None

@@ -13,6 +13,7 @@ from sltdino.cli.progress_line import ProgressLine
 from sltdino.cli.results import print_json
 from sltdino.core.machine import workers_or_default
 from sltdino.core.settings_schema import printable
+from sltdino.core.starter import weights_path
 from sltdino.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def _show(report: "EmbedReport", *, as_json: bool) -> None:
 
 
 def _missing(backbone: Path, inputs: list[Path]) -> Iterator[str]:
-    if not backbone.exists():
+    if not weights_path(backbone).exists():
         yield f"BACKBONE: {backbone}: there is no such run folder or file; check the path"
     for path in inputs:
         if not path.exists():

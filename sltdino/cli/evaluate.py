@@ -13,6 +13,7 @@ from sltdino.cli.results import print_json
 from sltdino.core.machine import workers_or_default
 from sltdino.core.missing import not_there
 from sltdino.core.settings_schema import printable
+from sltdino.core.starter import weights_path
 from sltdino.errors import MissingInputError
 
 _SHOWN_BAD = 20
@@ -77,7 +78,7 @@ def evaluate(
     Where BACKBONE is a run, or lies in the folder of one, the results are kept in RUN/evaluations; the same call
     replaces them.
     """
-    if not backbone.exists():
+    if not weights_path(backbone).exists():
         raise MissingInputError(not_there(backbone))
 
     from sltdino.evaluation.evaluate import DEFAULTS, EvaluateOptions

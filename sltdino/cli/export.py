@@ -11,6 +11,7 @@ from sltdino.cli import completion
 from sltdino.cli.backbone_options import Which
 from sltdino.cli.results import print_json
 from sltdino.core.settings_schema import printable
+from sltdino.core.starter import weights_path
 from sltdino.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def export(
         Path | None,
         typer.Argument(
             metavar="SOURCE",
-            help="Run folder or checkpoint.",
+            help="Run folder, checkpoint or file of weights; or starter.",
             autocompletion=completion.runs_and_weights,
             readable=False,
         ),
@@ -77,7 +78,7 @@ def export(
 def _missing(source: Path | None, out: Path | None) -> Iterator[str]:
     if source is None:
         yield _NO_SOURCE
-    elif not source.exists():
+    elif not weights_path(source).exists():
         yield f"SOURCE: {source}: there is no such run folder or file; check the path"
     if out is None:
         yield _NO_OUTPUT

@@ -24,7 +24,7 @@ def inspect(
         list[Path],
         typer.Argument(
             metavar="RUN|FILE...",
-            help="Run folders, or files of weights: one, two to compare, or any number of runs.",
+            help="Run folders, or files of weights: one, two to compare, or any number of runs; or starter.",
             autocompletion=completion.runs_and_weights,
             readable=False,
         ),

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sltdino.core.starter import starter_file
+
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -43,6 +45,15 @@ def test_the_page_has_every_method_of_all_three_and_where_it_is_kept(
     [kept] = (finished / "evaluations").iterdir()
     assert lines[-1].split() == ["kept", "in", str(kept)]
     assert result.err[-1].startswith("16 of 16 images")
+
+
+def test_the_starter_can_be_judged_by_its_name(run: Any, typed: tuple[str, ...], tmp_path: Path) -> None:
+    result = run("evaluate", "starter", *typed, "--k", "1", "--json", "-q", "-o", str(tmp_path / "record.json"))
+    assert result.code == 0, result.err
+    record = json.loads(result.out)
+    assert record["backbone"] == str(starter_file())
+    assert record["checkpoint"] is None
+    assert "at 64 px" in record["protocol"]
 
 
 def test_no_line_is_wider_than_80_columns(run: Any, finished: Path, folders: Path, monkeypatch: Any) -> None:
