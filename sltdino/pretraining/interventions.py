@@ -47,8 +47,9 @@ class Interventions:
 
     def take_up(self) -> None:
         """Go on under the changes that were made before the run was resumed."""
+        self.watch.replay(self.progress["interventions"])
         if self.progress["interventions"]:
-            self._apply()
+            adapt_trainer(self.session, self.settings)
 
     def refuse_collapsed(self, step: int) -> None:
         """Refuse to go on with a run that was ended for a collapse while its settings are what they were.
@@ -102,9 +103,6 @@ class Interventions:
                          context="intervention")  # fmt: skip
         said = ", ".join(f"{BY_KEY[knob].flag} from {_shown(old)} to {_shown(new)}" for knob, old, new in changes)
         self.reporter.warn(f"step {step}: against {finding.name}: {said} (intervention {number} of at most {MOST})")
-        self._apply()
-
-    def _apply(self) -> None:
         adapt_trainer(self.session, self.settings)
         self.watch.watch.adapt(self.progress["interventions"])
 

@@ -1,7 +1,7 @@
 """The health watch at work in a run: measure, judge, say it once, and end a run that has collapsed."""
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -25,8 +25,9 @@ _LATE_PATIENCE_SHARE = 0.5
 class RunWatch:
     """The watch over a run that is going on.
 
-    Its judgement is made of the recorded metrics alone, and is made again from them when the run is resumed. Only which
-    prototypes were used lately is state of its own: `state_dict` has it for the checkpoint.
+    Its judgement is made of the recorded metrics and the interventions alone, and is made again from them by `replay`
+    when the run is resumed. Only which prototypes were used lately is state of its own: `state_dict` has it for the
+    checkpoint.
 
     Args:
         run: with its params.json written and its metrics cut back to where the run goes on.
@@ -44,9 +45,18 @@ class RunWatch:
         """In force after the last record."""
         self.health: Health | None = None
         """Of the last step that was recorded here."""
-        for record in read_metrics(run.path, read_names(run.path).history_file):
-            if record.get("context") == "train_step" and isinstance(record.get("step"), int):
-                self.findings = watch.feed(record["step"], record)
+
+    def replay(self, interventions: Sequence[Mapping[str, Any]]) -> None:
+        """Judge the recorded steps as they were judged, each under the interventions that had been made before it."""
+        in_force = 0
+        for record in read_metrics(self.run.path, read_names(self.run.path).history_file):
+            if record.get("context") == "train_step" and isinstance(step := record.get("step"), int):
+                made = [row for row in interventions if row["step"] < step]
+                if len(made) != in_force:
+                    self.watch.adapt(made)
+                    in_force = len(made)
+                self.findings = self.watch.feed(step, record)
+        self.watch.adapt(interventions)
 
     @property
     def verdict(self) -> str:

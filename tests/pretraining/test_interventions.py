@@ -144,6 +144,24 @@ def test_a_run_that_interventions_do_not_help_ends_after_the_last_of_them(train:
 
 
 @pytest.mark.usefixtures("hasty")
+def test_a_run_stopped_between_a_record_and_the_next_intervention_makes_the_same_ones(
+    train: Train, recorder: Any
+) -> None:
+    stuck = {**WARM, "learning_rate": 1e-12, "min_learning_rate": 0.0, "koleo_weight": 0.0, "epochs": 30}
+    whole = train("whole", log_interval=5, **stuck).run_dir
+    steps = sorted({row["step"] for row in rows(whole, "intervention")})
+    assert len(steps) == MOST
+    second, third = (max(row["step"] for row in rows(whole, "train_step") if row["step"] < step) for step in steps[1:])
+    assert third < steps[2] - 1
+    with pytest.raises(StoppedError):
+        train("stopped", reporter=recorder(stop_at=second), log_interval=5, **stuck)
+    with pytest.raises(StoppedError):
+        resume(whole.parent / "stopped", reporter=recorder(stop_at=third))
+    resume(whole.parent / "stopped")
+    assert first_difference(whole, whole.parent / "stopped") == ""
+
+
+@pytest.mark.usefixtures("hasty")
 def test_a_setting_that_is_given_takes_the_place_of_the_adapted_one(train: Train) -> None:
     run = train(**LONG).run_dir
     resume(run, flags={"teacher_temp": 0.5, "epochs": 5}, allow_change=["teacher_temp"])
