@@ -132,8 +132,11 @@ class RunDir:
     def rewind(self, checkpoint: LoadedCheckpoint) -> int:
         """Bring the folder back to the moment the checkpoint was saved; the number of metric records that were cut."""
         state, source = checkpoint
-        if state.get("is_best") and source.name == self.last.name and not files.same_file(self.last, self.best):
-            self._second_name(self.last, self.best)  # the process ended between publishing the two
+        if source.name == self.last.name:  # the process may have ended between publishing this one and the best
+            if state.get("is_best") and not files.same_file(self.last, self.best):
+                self._second_name(self.last, self.best)
+            elif state.get("best_withdrawn"):
+                self._remove_best()
         return self.truncate_metrics(int(state.get("metrics_offset", 0)))
 
     def truncate_metrics(self, offset: int) -> int:
@@ -175,19 +178,23 @@ class RunDir:
         return True
 
     def publish_checkpoint(
-        self, state: Mapping[str, Any], *, best: bool, epoch: int, loss: float | None, **progress: Any
-    ) -> Path:
+        self, state: Mapping[str, Any], *, best: bool, withdrawn: bool = False, epoch: int, loss: float | None,
+        **progress: Any,
+    ) -> Path:  # fmt: skip
         """Save `state` as the last checkpoint, and as the best one if it is; the one before stays as the previous.
 
         When it returns, the new checkpoint is verified and on the disk. Until the instant it takes its name the old one
-        stands, whatever happens. `metrics_offset` and `is_best` are added to the state.
+        stands, whatever happens. `metrics_offset`, `is_best` and `best_withdrawn` are added to the state.
+
+        Args:
+            withdrawn: the best one is none any more, and is removed.
 
         Raises:
             DivergedError: a tensor is not finite. TypeError: the state holds something other than data.
         """
         from sltdino.core import checkpoint
 
-        full = {**state, "metrics_offset": self.metrics_offset(), "is_best": best}
+        full = {**state, "metrics_offset": self.metrics_offset(), "is_best": best, "best_withdrawn": withdrawn}
         checkpoint.save(self.last, full, before_rename=self._keep_previous)
         self._last_is_whole = True
         metadata = {"epoch": epoch, "loss": loss}
@@ -195,6 +202,8 @@ class RunDir:
         if best:
             self._second_name(self.last, self.best)
             self.register_artifact(self.best, name="checkpoint_best", metadata=metadata)
+        elif withdrawn:
+            self._remove_best()
         self.write_status("running", saved=self.last.name, epoch=epoch, loss=loss, **progress)
         return self.last
 
@@ -232,6 +241,11 @@ class RunDir:
                 self.notice(f"a damaged checkpoint was replaced and not kept as the previous one: {error}")
                 return
         self._second_name(self.last, self.previous)
+
+    def _remove_best(self) -> None:
+        self.best.unlink(missing_ok=True)
+        self._artifacts[:] = [row for row in self._artifacts if row.get("name") != "checkpoint_best"]
+        json_files.write(self.path / run_files.ARTIFACTS, self._artifacts)
 
     def _second_name(self, source: Path, target: Path) -> None:
         if not files.second_name(source, target):

@@ -1,6 +1,6 @@
 """Evaluation while training: measure the teacher's features, record them, and say which epoch is best."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from sltdino.core.run_dir import RunDir
@@ -9,6 +9,7 @@ from sltdino.errors import DivergedError
 from sltdino.pretraining.initial import start_name
 from sltdino.pretraining.progress import Reporter
 from sltdino.pretraining.session import Session
+from sltdino.training.health import Finding
 
 SAID = {
     "rankme": ("RankMe", ".1f"), "feature_std": ("feature std", ".2f"), "clip_retrieval": ("same clip", ".1%"),
@@ -113,6 +114,26 @@ class Evaluator:
         if better:
             self.progress["best"] = {"metric": metric, "value": value, "epoch": self.plan.epochs(step)}
         return better
+
+    def withdraw_best(self, step: int, findings: Iterable[Finding]) -> bool:
+        """Whether the best epoch turns out to lie in a collapse, which is told from a beginning only later; then there
+        is no best epoch any more. A k-NN accuracy above the start's, once measured, outweighs the date of a finding.
+        """
+        best, start = self.progress["best"], self.progress["knn_untrained"]
+        if best is None or (best["metric"] == "knn" and (start is None or best["value"] > start)):
+            return False
+        epoch = best["epoch"]
+        collapse = next((row for row in findings if row.collapsed and self.plan.epochs(row.since_step) <= epoch), None)
+        if collapse is None:
+            return False
+        self.progress |= {"best": None, "best_loss": None}
+        found = {"finding": collapse.name, "since_step": collapse.since_step}
+        self.run.log(step, {"epoch": epoch, **found}, context="best_withdrawn")
+        self.reporter.warn(
+            f"step {step}: epoch {epoch} is no longer the best: it lies in the {collapse.name} since step "
+            f"{collapse.since_step}; {self.run.best.name} is removed"
+        )
+        return True
 
     def _forget_other_images(self) -> None:
         """Drop what a resumed run has measured on other images than those it goes on with: it says nothing of these."""

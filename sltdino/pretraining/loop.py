@@ -98,11 +98,12 @@ class Loop:
 
     def _after_step(self, step: int) -> None:
         """What may take long and is not part of a step's time."""
+        withdrawn = self.evaluator.withdraw_best(step, self.watch.findings)
         collapse = self.interventions.against_collapse(step)
         if self._is_judged(step):
-            self._judge(step)
-        elif collapse or self.stop.requested or self._is_save_due():
-            self._save(best=False)
+            self._judge(step, withdrawn=withdrawn)
+        elif withdrawn or collapse or self.stop.requested or self._is_save_due():
+            self._save(best=False, withdrawn=withdrawn)
         if collapse:
             raise collapse
         if self.stop.requested and step < self.plan.total_steps:
@@ -167,7 +168,7 @@ class Loop:
         self.run.log(step, metrics, context="train_step")
         self.reporter.step(step, self.plan.total_steps, metrics)
 
-    def _judge(self, step: int) -> None:
+    def _judge(self, step: int, *, withdrawn: bool) -> None:
         """At the end of an epoch or where an evaluation is due, which may be amid one."""
         rest = step % self.plan.steps_per_epoch
         loss = self.progress["epoch_loss_sum"] / (rest or self.plan.steps_per_epoch)
@@ -178,7 +179,7 @@ class Loop:
         is_best = self.evaluator.is_best(step, loss, knn, collapsed=is_collapsed)
         if is_best:
             self.run.log(step, {"loss": loss, **self.progress["best"]}, context="train_best")
-        self._save(best=is_best, loss=loss)
+        self._save(best=is_best, withdrawn=withdrawn, loss=loss)
 
     def _end_epoch(self, step: int, loss: float, *, is_collapsed: bool) -> None:
         epoch, rest = divmod(step, self.plan.steps_per_epoch)
@@ -191,7 +192,7 @@ class Loop:
         elif self.progress["best_loss"] is None or loss < self.progress["best_loss"]:
             self.progress["best_loss"] = loss
 
-    def _save(self, *, best: bool, loss: float | None = None) -> None:
+    def _save(self, *, best: bool, withdrawn: bool, loss: float | None = None) -> None:
         state = {
             **self.trainer.state_dict(),
             "watch": self.watch.state_dict(),
@@ -202,7 +203,7 @@ class Loop:
             "environment": self._environment,
         }
         self.run.publish_checkpoint(
-            state, best=best, epoch=self.progress["epoch"], loss=loss,
+            state, best=best, withdrawn=withdrawn, epoch=self.progress["epoch"], loss=loss,
             global_step=self.progress["global_step"], total_steps=self.plan.total_steps,
         )  # fmt: skip
         self._saved_at = time.monotonic()

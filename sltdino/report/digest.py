@@ -72,6 +72,8 @@ class Digest:
         self.num_epochs = self.collapsed_epochs = 0
         self.evaluations: list[dict[str, Any]] = []
         self.best: dict[str, Any] | None = None
+        self.best_withdrawn: dict[str, Any] | None = None
+        """The record that took the last best one back, where none came after it."""
         self.resumes: list[dict[str, Any]] = []
         self.interventions: list[dict[str, Any]] = []
         """What the run has changed by itself against a collapse, a record for each setting."""
@@ -187,7 +189,9 @@ class Digest:
             case "eval":
                 self.evaluations.append(record)
             case "train_best" if None not in map(number, (record.get("loss"), record.get("value"))):
-                self.best = record
+                self.best, self.best_withdrawn = record, None
+            case "best_withdrawn":
+                self.best, self.best_withdrawn = None, record
             case "intervention" if len(self.interventions) < _MOST_EPISODES:
                 self.interventions.append(record)
                 self._adapt_watch()

@@ -94,6 +94,8 @@ def _told(record: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
             return f"epoch {epoch}: {', '.join(parts)}" if parts else ""
         case "train_best" if record.get("metric") == "knn":  # by the loss, most epochs are
             return f"epoch {epoch}: the best so far"
+        case "best_withdrawn":
+            return f"epoch {epoch}: no longer the best; it lies in a {record.get('finding')}"
         case "intervention":
             return f"adapted {next(interventions_told([record]))}"
         case "resume":

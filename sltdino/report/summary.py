@@ -85,6 +85,7 @@ class RunReader:
             "evaluations": list(map(accuracy.stored, read_evaluations(run))),
             "health": {**_health(digest), "collapsed_epochs": digest.collapsed_epochs},
             "best": digest.best,
+            "best_withdrawn": digest.best_withdrawn,
             "resumes": digest.resumes,
             "interventions": digest.interventions,
             "bad_images": status.get("bad_images", 0),

@@ -10,6 +10,11 @@ from sltdino.core.run_files import load_checkpoint, read_artifacts, read_metrics
 from sltdino.errors import MissingInputError, StoppedError
 from sltdino.exporting.formats import export
 from sltdino.pretraining import resume
+from sltdino.report.summary import summarize
+from sltdino.report.text import plots
+from sltdino.report.text import run_page as page
+from sltdino.training import health
+from tools.compare_runs import first_difference
 
 UNIFORM = {"teacher_temp": 10.0, "teacher_temp_start": 10.0}
 
@@ -135,6 +140,65 @@ def test_what_looks_collapsed_in_the_first_steps_is_not_best_although_it_is_not_
     assert all(row["target_entropy"] > 0.99 * math.log(32) for row in rows)
     assert (summary.best, records(summary.run_dir, "train_best")) == (None, [])
     assert not (summary.run_dir / "checkpoint_best.pt").exists()
+
+
+PINNED = {"learning_rate": 1e-7, "min_learning_rate": 0.0, "koleo_weight": 0.0, "epochs": 6}
+"""The loss stays at ln K under sharp targets, which no step shows by itself."""
+
+
+@pytest.fixture
+def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A watch that judges from the third epoch on."""
+    monkeypatch.setattr(health, "_LEAST_GRACE", 6)
+
+
+@pytest.mark.usefixtures("short_grace")
+@pytest.mark.parametrize("on_collapse", ["adapt", "ignore"])
+@pytest.mark.parametrize("labelled", [False, True])
+def test_an_epoch_that_turns_out_to_lie_in_a_collapse_is_no_longer_best(
+    train: Any, recorder: Any, val: str, knn: list[float], labelled: bool, on_collapse: str
+) -> None:
+    knn += [0.5, *[0.4] * 6]
+    reporter, flags = recorder(), {"val_dir": val, "eval_every": 1} if labelled else {}
+    summary = train(reporter=reporter, on_collapse=on_collapse, **PINNED, **flags)
+    run = summary.run_dir
+    bests, [gone] = records(run, "train_best"), records(run, "best_withdrawn")
+    assert bests[0]["epoch"] == 1
+    assert (gone["finding"], gone["epoch"]) == ("uniform collapse", bests[-1]["epoch"])
+    assert gone["since_step"] <= 3
+    assert summary.best is None
+    assert not (run / "checkpoint_best.pt").exists()
+    assert [entry["name"] for entry in read_artifacts(run)] == ["checkpoint_last"]
+    assert any(f"epoch {gone['epoch']} is no longer the best" in text for text in reporter.said)
+    text = page.render(summarize(run), plots.ASCII)
+    assert f"none: epoch {gone['epoch']} was, and lies in the uniform collapse since step {gone['since_step']}" in text
+
+
+@pytest.mark.usefixtures("short_grace")
+def test_an_accuracy_above_the_start_outweighs_the_date_of_a_collapse(train: Any, val: str, knn: list[float]) -> None:
+    knn += [0.5, 0.4, 0.6, *[0.4] * 4]
+    summary = train(val_dir=val, eval_every=1, on_collapse="ignore", **PINNED)
+    assert "uniform collapse" in {row["health"] for row in records(summary.run_dir, "train_step")}
+    assert summary.best == {"metric": "knn", "value": 0.6, "epoch": 2}
+    assert best_epoch(summary.run_dir) == 2
+
+
+@pytest.mark.usefixtures("short_grace")
+def test_a_run_stopped_around_the_withdrawal_ends_like_one_that_never_stopped(train: Any, recorder: Any) -> None:
+    whole = train("whole", on_collapse="ignore", **PINNED).run_dir
+    [gone] = records(whole, "best_withdrawn")
+    stopped = whole.parent / "stopped"
+    with pytest.raises(StoppedError):
+        train("stopped", reporter=recorder(stop_at=gone["step"] - 1), on_collapse="ignore", **PINNED)
+    assert (stopped / "checkpoint_best.pt").exists()
+    stale = (stopped / "checkpoint_best.pt").read_bytes()
+    with pytest.raises(StoppedError):
+        resume(stopped, reporter=recorder(stop_at=gone["step"]))
+    assert not (stopped / "checkpoint_best.pt").exists()
+    (stopped / "checkpoint_best.pt").write_bytes(stale)  # as if it had ended before the file was removed
+    resume(stopped)
+    assert not (stopped / "checkpoint_best.pt").exists()
+    assert first_difference(whole, stopped) == ""
 
 
 def test_an_epoch_after_the_collapse_is_best_again(train: Any) -> None:

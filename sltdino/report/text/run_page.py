@@ -185,6 +185,8 @@ def _best(facts: Mapping[str, Any]) -> str:
     best, num_epochs = facts["best"], facts["progress"]["finished_epochs"]
     if best is None and not num_epochs:
         return "none: no epoch has finished"
+    if best is None and (gone := facts["best_withdrawn"]) is not None:
+        return f"none: epoch {gone.get('epoch')} was, and lies in the {gone.get('finding')} since step {gone.get('since_step')}"
     if best is None and facts["health"]["collapsed_epochs"] == num_epochs:
         return "none: no epoch has finished without collapse"
     if best is None:
