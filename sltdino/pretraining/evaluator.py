@@ -127,8 +127,8 @@ class Evaluator:
         if collapse is None:
             return False
         self.progress |= {"best": None, "best_loss": None}
-        found = {"finding": collapse.name, "since_step": collapse.since_step}
-        self.run.log(step, {"epoch": epoch, **found}, context="best_withdrawn")
+        record = {"epoch": epoch, "finding": collapse.name, "since_step": collapse.since_step}
+        self.run.log(step, record, context="best_withdrawn")
         self.reporter.warn(
             f"step {step}: epoch {epoch} is no longer the best: it lies in the {collapse.name} since step "
             f"{collapse.since_step}; {self.run.best.name} is removed"

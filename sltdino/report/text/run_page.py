@@ -186,7 +186,8 @@ def _best(facts: Mapping[str, Any]) -> str:
     if best is None and not num_epochs:
         return "none: no epoch has finished"
     if best is None and (gone := facts["best_withdrawn"]) is not None:
-        return f"none: epoch {gone.get('epoch')} was, and lies in the {gone.get('finding')} since step {gone.get('since_step')}"
+        when = f"since step {gone.get('since_step')}"
+        return f"none: epoch {gone.get('epoch')} was, and lies in the {gone.get('finding')} {when}"
     if best is None and facts["health"]["collapsed_epochs"] == num_epochs:
         return "none: no epoch has finished without collapse"
     if best is None:
