@@ -152,6 +152,8 @@ class OptimizerSettings(Section):
     """Weight decay of matrices at the start; biases, norms and other 1-D parameters have none."""
     weight_decay_final: Annotated[float, Field(ge=0)] = 0.4
     """Weight decay at the end of its cosine."""
+    decay_embeddings: Annotated[bool, Knob(resume="identity")] = False
+    """Also decay positions and tokens, as the code of DINO, iBOT and DINOv2 does; without it they have none."""
     teacher_momentum_base: Probability | Auto = "auto"
     """EMA momentum of the teacher at the start; auto: a horizon of a fifteenth of the run's steps, 0.9 to 0.996."""
     teacher_momentum_final: Probability = 1.0

@@ -145,6 +145,7 @@ def build_trainer(model: StudentTeacher, settings: PretrainSettings, steps: Plan
             model.student,
             layer_decay=settings.optimizer.layer_decay,
             patch_embed_lr_scale=settings.optimizer.patch_embed_lr_scale,
+            decay_embeddings=settings.optimizer.decay_embeddings,
         ),
         schedules,
         seed=settings.seed,

@@ -74,6 +74,7 @@ ROWS: dict[str, tuple[Any, Any, Any, Any]] = {
     "optimizer.clip_grad_norm":       (3.0,          3.0,          3.0,          3.0),
     "optimizer.freeze_last_layer_epochs": (1,        1,            1,            1),
     "optimizer.freeze_backbone_epochs": (0.0,        0.0,          0.0,          0.0),
+    "optimizer.decay_embeddings":     (True,         True,         True,         True),
     "optimizer.layer_decay":          (1.0,          1.0,          0.9,          0.9),
     "optimizer.patch_embed_lr_scale": (1.0,          1.0,          0.2,          0.2),
     "vit.drop_path":                  (0.1,          0.1,          0.3,          0.4),

@@ -51,6 +51,7 @@ def tiny_trainer() -> Callable[..., Trainer]:
             model.student,
             layer_decay=settings.optimizer.layer_decay,
             patch_embed_lr_scale=settings.optimizer.patch_embed_lr_scale,
+            decay_embeddings=settings.optimizer.decay_embeddings,
         )
         return Trainer(model, objective, optimizer, schedules, seed=3, clip_grad_norm=3.0)
 

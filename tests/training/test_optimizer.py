@@ -32,6 +32,20 @@ def test_by_default_there_are_two_groups_with_the_whole_rate_and_every_parameter
     assert all(parameter.dim() > 1 for parameter in groups[0]["params"])
 
 
+def test_what_is_decayed_is_what_has_more_than_one_dimension_and_embeddings_where_asked(student: Network) -> None:
+    names = {id(parameter): name for name, parameter in student.named_parameters()}
+    embeddings = {name for name in names.values() if name.endswith(("_token", "pos_embed"))}
+    assert len(embeddings) == 4
+    for asked in (False, True):
+        groups = build_optimizer(student, decay_embeddings=asked).param_groups
+        found = {names[id(parameter)] for group in groups if group["decays"] for parameter in group["params"]}
+        # DINO's utils.get_params_groups: neither `.bias` nor one-dimensional
+        theirs = {
+            name for name, row in student.named_parameters() if not name.endswith(".bias") and len(row.shape) != 1
+        }
+        assert found == (theirs if asked else theirs - embeddings)
+
+
 def test_layers_have_the_shares_of_beit_and_dinov2(student: Network) -> None:
     found = shares(student, layer_decay=0.5, patch_embed_lr_scale=0.2)
     # BEiT: scales = decay ** (num_layers + 1 - i); 0 the embeddings, 1.. the blocks, num_layers + 1 the rest
