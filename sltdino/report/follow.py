@@ -95,7 +95,8 @@ def _told(record: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
         case "train_best" if record.get("metric") == "knn":  # by the loss, most epochs are
             return f"epoch {epoch}: the best so far"
         case "best_withdrawn":
-            return f"epoch {epoch}: no longer the best; it lies in a {record.get('finding')}"
+            where = f"{record.get('finding')} since step {record.get('since_step')}"
+            return f"epoch {epoch}: no longer the best; it lies in the {where}"
         case "intervention":
             return f"adapted {next(interventions_told([record]))}"
         case "resume":

@@ -11,7 +11,7 @@ import pytest
 from sltdino import load_settings, pretrain
 from sltdino.core.auto import Plan, settle
 from sltdino.core.distributed import World
-from sltdino.core.run_files import read_metrics, read_params
+from sltdino.core.run_files import load_checkpoint, read_metrics, read_params
 from sltdino.core.settings import PretrainSettings
 from sltdino.data.image_folder import scan
 from sltdino.objectives.centering import EmaCenter, SinkhornKnopp
@@ -167,3 +167,10 @@ class Listener:
 
     def close(self) -> None:
         """Nothing."""
+
+
+def test_embeddings_are_in_the_decayed_group_where_that_is_asked(train: Any) -> None:
+    runs = [train(str(asked), epochs=1, decay_embeddings=asked).run_dir for asked in (False, True)]
+    groups = [load_checkpoint(run).state["optimizer"]["param_groups"] for run in runs]
+    before, after = ({group["decays"]: len(group["params"]) for group in rows} for rows in groups)
+    assert after[True] - before[True] == before[False] - after[False] == 3  # positions, CLS token, mask token

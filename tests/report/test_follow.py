@@ -56,6 +56,14 @@ def test_each_look_tells_what_came_since_the_last(live: Path) -> None:
     assert next(each).news == ("resumed at step 9",)
 
 
+def test_a_best_epoch_that_is_taken_back_is_told(live: Path) -> None:
+    each = looks(live, every=0)
+    next(each)
+    gone = {"epoch": 2, "finding": "uniform collapse", "since_step": 3}
+    append(live, {"step": 9, "context": "best_withdrawn", **gone})
+    assert next(each).news == ("epoch 2: no longer the best; it lies in the uniform collapse since step 3",)
+
+
 def test_findings_are_told_when_they_begin_and_when_they_end(live: Path) -> None:
     each = looks(live, every=0)
     next(each)
