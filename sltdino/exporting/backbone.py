@@ -59,8 +59,12 @@ def _refuse_without_best(run: Path) -> None:
     names = read_names(run)
     if (run / names.best_name).exists():
         return
-    has_epochs = any(record.get("context") == "train_epoch" for record in read_metrics(run, names.history_file))
-    why = "no epoch has finished without collapse" if has_epochs else "no epoch has finished"
+    records = list(read_metrics(run, names.history_file))
+    why = "no epoch has finished"
+    if any("knn" in record for record in records if record.get("epoch")):
+        why = "no epoch without collapse has reached the k-NN accuracy of what it started with"
+    elif any(record.get("context") == "train_epoch" for record in records):
+        why = "no epoch has finished without collapse"
     raise MissingInputError(
         f"{run}: has no best checkpoint, because {why}; look at sltdino inspect, or take the last one"
     )

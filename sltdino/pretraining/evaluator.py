@@ -93,13 +93,17 @@ class Evaluator:
         return record.get("knn")
 
     def is_best(self, step: int, loss: float, knn: float | None, *, collapsed: bool) -> bool:
-        """Best by k-NN where there are labels, else by the epoch's loss; never a collapsed epoch. The first of equals.
+        """Best by k-NN where there are labels, else by the epoch's loss; never a collapsed epoch, nor one whose features
+        are worth less than those that the run started with. The first of equals.
 
         Without labels no measure takes the place of the loss: RankMe was shown to compare finished runs of different
         settings (Garrido et al. 2023). Within one of ten epochs on hand photos it rose to the last, as the loss fell,
         while k-NN was highest after a third.
         """
         if collapsed or (self.probes.knn is not None and knn is None):
+            return False
+        start = self.progress["knn_untrained"]
+        if knn is not None and start is not None and knn < start:
             return False
         if knn is None and not self.plan.ends_epoch(step):
             return False  # amid an epoch

@@ -27,8 +27,9 @@ class Change(NamedTuple):
 class Interventions:
     """The changes that a run has made to itself, in its progress, so that a resumed run has them too.
 
-    It intervenes where `--on-collapse stop` would end the run, never before: so what is left alone there is here too.
-    When and what follows from the recorded metrics alone.
+    It intervenes where `--on-collapse stop` would end the run, and against a loss that stays at ln K, which may fall by
+    itself, well before: to change a setting costs less than to end a run. When and what follows from the recorded
+    metrics alone.
 
     Args:
         progress: the run's, with `changed_at` and `interventions`.
@@ -57,26 +58,27 @@ class Interventions:
         Raises:
             CollapsedError: with what may help. The checkpoint stands.
         """
-        finding = self._lasting(step)
+        finding = self._lasting(step, may_end=True)
         if finding is not None and self._is_at_its_end(finding):
             raise self.watch.collapsed_error(finding, step, self.session.plan.total_steps, is_resumed=True)
 
     def against_collapse(self, step: int) -> CollapsedError | None:
         """Intervene where a collapse has lasted; or the error that ends the run, once saved."""
-        finding = self._lasting(step)
+        finding = self._lasting(step, may_end=False)
+        if finding is not None and not self._is_at_its_end(finding):
+            self._intervene(step, finding)
+            return None
+        finding = self._lasting(step, may_end=True)
         if finding is None:
             return None
-        if self._is_at_its_end(finding):
-            return self.watch.collapsed_error(finding, step, self.session.plan.total_steps, after=len(self._steps()))
-        self._intervene(step, finding)
-        return None
+        return self.watch.collapsed_error(finding, step, self.session.plan.total_steps, after=len(self._steps()))
 
-    def _lasting(self, step: int) -> Finding | None:
+    def _lasting(self, step: int, *, may_end: bool) -> Finding | None:
         total, steps = self.session.plan.total_steps, self._steps()
         if step >= total or self.session.settings.on_collapse == "ignore":
             return None
         return self.watch.lasting(
-            step, total, changed_at=self.progress["changed_at"], acted_at=max(steps) if steps else None
+            step, total, changed_at=self.progress["changed_at"], acted_at=max(steps) if steps else None, may_end=may_end
         )
 
     def _is_at_its_end(self, finding: Finding) -> bool:

@@ -24,7 +24,8 @@ class RunSummary(NamedTuple):
     steps: int
     epochs: int
     best: dict[str, Any] | None
-    """`{"metric": "knn"|"loss", "value", "epoch"}` of checkpoint_best; None when every epoch was collapsed."""
+    """`{"metric": "knn"|"loss", "value", "epoch"}` of checkpoint_best; None when every epoch was collapsed, or was
+    worth less than the start."""
     knn: float | None
     """Last k-NN accuracy 0..1, where there are validation images."""
     knn_untrained: float | None
@@ -71,7 +72,10 @@ def outcome(
     if collapsed and (knn is None or untrained is None or knn >= untrained):  # else it is said above
         parts.append(f"{collapsed[0].name} since step {collapsed[0].since_step:,}: {collapsed[0].remedy}")
     if summary.best is None:
-        parts.append("no best checkpoint: every epoch was collapsed")
+        sound = "every epoch was collapsed"
+        if untrained is not None:
+            sound = f"no epoch without collapse was as good as the {start_name(settings)}"
+        parts.append(f"no best checkpoint: {sound}")
     return "; ".join(parts)
 
 

@@ -16,10 +16,11 @@ from sltdino.training.health import HEALTHY, STARTING, Finding, watch_of
 from sltdino.training.observation import Health, PrototypeUsage, observe
 from sltdino.training.trainer import StepResult
 
-_PATIENCE_SHARE, _LEAST_PATIENCE = 0.05, 100
-"""Share of a run, and steps, that a collapse must last before the run is ended."""
+_PATIENCE_SHARE, _LEAST_PATIENCE, _MOST_PATIENCE = 0.05, 100, 1000
+"""Share of a run, and steps, that a collapse must last before something is done."""
 _LATE_PATIENCE_SHARE = 0.5
-"""Where all that is wrong is a loss at ln K: on hand photos in batches of 8, one rose from there at 45 % of its run."""
+"""Before the run is ended, where all that is wrong is a loss at ln K: on hand photos in batches of 8, one rose from
+there at 45 % of its run."""
 
 
 class RunWatch:
@@ -87,19 +88,27 @@ class RunWatch:
             self.reporter.say(f"step {step}: {finding.name} is over; it began at step {finding.since_step}")
         return self.verdict
 
-    def lasting(self, step: int, total_steps: int, *, changed_at: int, acted_at: int | None) -> Finding | None:
+    def lasting(
+        self, step: int, total_steps: int, *, changed_at: int, acted_at: int | None, may_end: bool
+    ) -> Finding | None:
         """The collapse that has lasted for so long that something is to be done; None: there is none.
 
         Args:
             changed_at: step of the last change of the settings, which gives a run its beginning anew; 0: none.
             acted_at: step since then of the last intervention, which has as long to work, and as long again.
+            may_end: the run is about to be ended for it, for which a loss at ln K has to last longer.
         """
-        short = max(_LEAST_PATIENCE, round(_PATIENCE_SHARE * total_steps))
+        short = min(_MOST_PATIENCE, max(_LEAST_PATIENCE, round(_PATIENCE_SHARE * total_steps)))
         late = max(short, round(_LATE_PATIENCE_SHARE * total_steps))
-        begun_at = changed_at + self.watch.grace_steps if acted_at is None else acted_at + short
+        judged_from = changed_at + self.watch.grace_steps
+        begun_at = judged_from if acted_at is None else acted_at + short
         for finding in self.findings:
-            patience = late if finding.may_start_late and acted_at is None else short
-            if finding.collapsed and step - max(finding.since_step, begun_at) >= patience:
+            lasts_late = step - max(finding.since_step, judged_from) >= late
+            if (
+                finding.collapsed
+                and step - max(finding.since_step, begun_at) >= short
+                and (lasts_late or not (may_end and finding.may_start_late))
+            ):
                 return finding
         return None
 

@@ -41,7 +41,7 @@ _FIRST_RECORDS = 10
 """Records before a running mean says what is usual."""
 _NEW_LEVEL = 20
 """Records after which a loss that stays up is no spike but the loss."""
-_GRACE_SHARE, _LEAST_GRACE = 0.1, 100
+_GRACE_SHARE, _LEAST_GRACE, _MOST_GRACE = 0.1, 100, 1000
 """Share of a run, and steps, in which every healthy run may look collapsed: its loss begins at ln K or above."""
 
 
@@ -60,7 +60,7 @@ class Finding(NamedTuple):
     flags: tuple[str, ...] = ()
     """What `sltdino resume` takes for the first of that; empty where a run cannot go on with it."""
     may_start_late: bool = False
-    """Runs of small batches have looked so for nearly half of their steps, and learned then."""
+    """Runs of small batches have looked so for nearly half of their steps, and learned then: adapt, but end late."""
     live: tuple[tuple[str, float], ...] = ()
     """What a run can change against a collapse while it goes on: dotted keys of settings, and their new values."""
 
@@ -283,14 +283,16 @@ def watch_of(params: Mapping[str, Any]) -> Watch | None:
 
 
 def grace_steps(params: Mapping[str, Any]) -> int:
-    """Steps in which a run is not judged collapsed: its warm-up, what it keeps frozen, and a tenth of it at least."""
+    """Steps in which a run is not judged collapsed: its warm-up, what it keeps frozen, and at least a tenth of it, or
+    of a long run a thousand."""
     optimizer = params["settings"].get("optimizer")
     optimizer = optimizer if isinstance(optimizer, Mapping) else {}
     epochs = [optimizer.get(f"{key}_epochs") for key in ("warmup", "freeze_last_layer", "freeze_backbone")]
     longest = max((value for value in epochs if remedies.is_sane(value)), default=0.0)
     total, all_epochs = _steps(params), params.get("epochs")
     per_epoch = total / all_epochs if remedies.is_sane(all_epochs) and all_epochs > 0 else 0.0
-    return max(_LEAST_GRACE, math.ceil(longest * per_epoch), math.ceil(_GRACE_SHARE * total))
+    share = min(_MOST_GRACE, math.ceil(_GRACE_SHARE * total))
+    return max(_LEAST_GRACE, math.ceil(longest * per_epoch), share)
 
 
 def _steps(params: Mapping[str, Any]) -> int:

@@ -56,11 +56,30 @@ def test_without_validation_images_the_epoch_with_the_lowest_loss_is_best(train:
 def test_with_validation_images_the_epoch_with_the_highest_accuracy_is_best(
     train: Any, val: str, knn: list[float]
 ) -> None:
-    knn += [0.9, 0.2, 0.6, 0.5, 0.6]  # the untrained network is no epoch; of equal ones the first stays
+    knn += [0.1, 0.2, 0.6, 0.5, 0.6]  # of equal ones the first stays
     summary = train(epochs=4, val_dir=val, eval_every=1)
     assert best_epoch(summary.run_dir) == 2
     assert summary.best == {"metric": "knn", "value": 0.6, "epoch": 2}
     assert [record["epoch"] for record in records(summary.run_dir, "train_best")] == [1, 2]
+
+
+def test_an_epoch_whose_features_are_worth_less_than_those_it_started_with_is_not_best(
+    train: Any, val: str, knn: list[float], recorder: Any, tmp_path: Path
+) -> None:
+    knn += [0.5, 0.4, 0.49]
+    reporter = recorder()
+    run = train(epochs=2, val_dir=val, eval_every=1, reporter=reporter).run_dir
+    assert not (run / "checkpoint_best.pt").exists()
+    why = "no epoch without collapse has reached the 50.0% k-NN of what it started with"
+    assert summarize(run)["why_no_best"] == why
+    assert f"none: {why}" in " ".join(page.render(summarize(run), plots.ASCII).split())
+    assert "no best checkpoint: no epoch without collapse was as good as the untrained network" in reporter.said[-2]
+    with pytest.raises(MissingInputError, match="has reached the k-NN accuracy of what it started with; look at"):
+        export(run, format="slt", out=tmp_path / "b.pt", which="best")
+    knn += [0.5, 0.4]
+    resume(run, flags={"epochs": 4})
+    assert best_epoch(run) == 3  # as good as the start is good enough
+    assert summarize(run)["why_no_best"] == ""
 
 
 def test_an_epoch_that_was_not_evaluated_is_never_best(train: Any, val: str, knn: list[float]) -> None:
@@ -158,7 +177,7 @@ def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_epoch_that_turns_out_to_lie_in_a_collapse_is_no_longer_best(
     train: Any, recorder: Any, val: str, knn: list[float], labelled: bool, on_collapse: str
 ) -> None:
-    knn += [0.5, *[0.4] * 6]
+    knn += [0.5] * 7  # no better than the start
     reporter, flags = recorder(), {"val_dir": val, "eval_every": 1} if labelled else {}
     summary = train(reporter=reporter, on_collapse=on_collapse, **PINNED, **flags)
     run = summary.run_dir

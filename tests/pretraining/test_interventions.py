@@ -1,4 +1,4 @@
-"""What a run changes by itself against a collapse: only where `stop` would end it, and exactly again when resumed."""
+"""What a run changes by itself against a collapse: where `stop` would end it or before, exactly again when resumed."""
 
 import math
 from collections.abc import Callable
@@ -120,6 +120,18 @@ def test_what_stop_ends_adapt_changes_at_the_same_step_and_ignore_leaves_alone(t
     stopped_at = load_checkpoint(runs["adapt"].parent / "stop").state["steps_done"]
     assert rows(runs["adapt"], "intervention")[0]["step"] == stopped_at
     assert rows(runs["ignore"], "intervention") == []
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_loss_that_only_stays_up_is_adapted_to_early_and_ends_a_run_late(train: Train) -> None:
+    slow = {"learning_rate": 1e-9, "min_learning_rate": 0.0, "epochs": 20}
+    with pytest.raises(CollapsedError, match=r"at step (3[1-9]|4\d) of 60: the loss stays at"):  # half of it, and grace
+        train("stop", on_collapse="stop", **slow)
+    run = train("adapt", **slow).run_dir
+    row = rows(run, "intervention")[0]
+    assert (row["finding"], row["knob"], row["old"]) == ("uniform collapse", "optimizer.learning_rate", 1e-9)
+    assert row["new"] > 1e-5
+    assert row["step"] < 20
 
 
 def test_a_run_that_is_healthy_is_the_same_under_all_three(train: Train, finished_once: Path) -> None:

@@ -14,7 +14,7 @@ from sltdino.core.auto import settle
 from sltdino.core.settings_files import load_settings
 from sltdino.core.settings_schema import LEAVES
 from sltdino.training import remedies
-from sltdino.training.health import Finding, Watch, watch_of
+from sltdino.training.health import Finding, Watch, grace_steps, watch_of
 from sltdino.training.remedies import Knobs, Way
 
 LOG_K = math.log(1024)
@@ -60,6 +60,12 @@ def test_the_grace_is_the_longest_of_warm_up_freezing_and_a_tenth_of_the_run(fla
     watch = watch_of(params(**flags))
     assert watch is not None
     assert watch.grace_steps == steps
+
+
+def test_the_grace_of_a_long_run_is_a_thousand_steps_or_its_warm_up() -> None:
+    long = params(warmup_epochs=0, freeze_last_layer_epochs=0) | {"epochs": 100, "total_steps": 200_000}
+    assert grace_steps(long) == 1000
+    assert grace_steps(params(warmup_epochs=3) | {"epochs": 100, "total_steps": 200_000}) == 6000
 
 
 def test_a_gap_that_grows_from_below_is_not_a_loss_that_stays() -> None:

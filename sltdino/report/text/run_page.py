@@ -182,16 +182,9 @@ def _health(health: Mapping[str, Any]) -> list[str]:
 
 
 def _best(facts: Mapping[str, Any]) -> str:
-    best, num_epochs = facts["best"], facts["progress"]["finished_epochs"]
-    if best is None and not num_epochs:
-        return "none: no epoch has finished"
-    if best is None and (gone := facts["best_withdrawn"]) is not None:
-        when = f"since step {gone.get('since_step')}"
-        return f"none: epoch {gone.get('epoch')} was, and lies in the {gone.get('finding')} {when}"
-    if best is None and facts["health"]["collapsed_epochs"] == num_epochs:
-        return "none: no epoch has finished without collapse"
+    best = facts["best"]
     if best is None:
-        return "none: k-NN was not measured yet after an epoch without collapse"
+        return f"none: {facts['why_no_best']}"
     name, value = ("k-NN", best.get("value")) if best.get("metric") == "knn" else ("loss", best.get("loss"))
     known = number(value)
     shown = "" if known is None else f", k-NN {known:.1%}" if name == "k-NN" else f", loss {known:.3f}"

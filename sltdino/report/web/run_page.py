@@ -115,6 +115,8 @@ def _facts(seen: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
         best = seen["best"]
         value = f"k-NN {best['value']:.1%}" if best.get("metric") == "knn" else f"loss {best['loss']:.3f}"
         yield "best epoch", f"{best['epoch']}, {value}"
+    else:
+        yield "best epoch", f"none: {seen['why_no_best']}"
     yield "run folder", code(seen["run"])
     yield "this page is of", f"{now()[:16].replace('T', ' ')} UTC"
 
