@@ -93,8 +93,9 @@ class Evaluator:
         return record.get("knn")
 
     def is_best(self, step: int, loss: float, knn: float | None, *, collapsed: bool) -> bool:
-        """Best by k-NN where there are labels, else by the epoch's loss; never a collapsed epoch, nor one whose features
-        are worth less than those that the run started with. The first of equals.
+        """Best by k-NN where there are labels, else by the epoch's loss. The first of equals.
+
+        Never a collapsed epoch, nor one whose k-NN is below that of what the run started with.
 
         Without labels no measure takes the place of the loss: RankMe was shown to compare finished runs of different
         settings (Garrido et al. 2023). Within one of ten epochs on hand photos it rose to the last, as the loss fell,

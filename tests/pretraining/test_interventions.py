@@ -122,6 +122,18 @@ def test_what_stop_ends_adapt_changes_at_the_same_step_and_ignore_leaves_alone(t
     assert rows(runs["ignore"], "intervention") == []
 
 
+def test_a_long_run_is_not_left_collapsed_for_its_twentieth(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, name, steps in (
+        (health, "_LEAST_GRACE", 1),
+        (watch, "_LEAST_PATIENCE", 2),
+        (watch, "_MOST_PATIENCE", 3),
+    ):
+        monkeypatch.setattr(module, name, steps)
+    monkeypatch.setattr(watch, "_PATIENCE_SHARE", 1.0)
+    monkeypatch.setattr(health, "_MOST_GRACE", 2)
+    assert rows(train(**{**LONG, "epochs": 20}).run_dir, "intervention")[0]["step"] < 12  # of 60
+
+
 @pytest.mark.usefixtures("hasty")
 def test_a_loss_that_only_stays_up_is_adapted_to_early_and_ends_a_run_late(train: Train) -> None:
     slow = {"learning_rate": 1e-9, "min_learning_rate": 0.0, "epochs": 20}
