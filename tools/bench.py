@@ -5,6 +5,7 @@
     python tools/bench.py inspect        # how long `sltdino inspect` takes for a run of a million step records
     python tools/bench.py vits --watch   # instead: what the health watch costs, of a step
     python tools/bench.py check          # `sltdino check`: images measured, and 100,000 hashes compared all with all
+    python tools/bench.py processes      # a thread a core, or a process a core with averaged gradients
 
 Every figure is the median over the rounds, with the smallest and the largest.
 """
@@ -25,6 +26,7 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import torch
 import typer
+from bench_processes import figures as process_figures
 
 from sltdino.core.auto import settle
 from sltdino.core.distributed import World
@@ -231,7 +233,7 @@ def check_figures(folder: Path) -> dict[str, float]:
 
 
 def main(
-    case: Annotated[str, typer.Argument(help="small, vits, inspect or check.")],
+    case: Annotated[str, typer.Argument(help="small, vits, inspect, check or processes.")],
     algorithm: Annotated[str, typer.Option(help="dino, ibot or dinov2.")] = "dino",
     rounds: Annotated[int, typer.Option(min=1, help="Times everything is measured.")] = 5,
     repeats: Annotated[int, typer.Option(min=1, help="Steps in one measurement.")] = 4,
@@ -240,13 +242,19 @@ def main(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure a training step and what surrounds it, or how long a long run takes to inspect."""
-    if case in ("inspect", "check"):
+    if case in ("inspect", "check", "processes"):
         with tempfile.TemporaryDirectory() as folder:
-            found = check_figures(Path(folder)) if case == "check" else inspect_figures(Path(folder), records)
-        print(json.dumps(found, indent=2) if as_json else "\n".join(f"{k:<32} {v:12,.1f}" for k, v in found.items()))
+            found = {
+                "inspect": lambda: inspect_figures(Path(folder), records),
+                "check": lambda: check_figures(Path(folder)),
+                "processes": lambda: process_figures(rounds, repeats),
+            }[case]()
+        print(json.dumps(found, indent=2) if as_json else "\n".join(f"{k:<32} {v:12,.2f}" for k, v in found.items()))
         return
     if case not in CASES:
-        raise typer.BadParameter(f"{case!r} is not one of {', '.join([*CASES, 'inspect', 'check'])}", param_hint="CASE")
+        raise typer.BadParameter(
+            f"{case!r} is not one of {', '.join([*CASES, 'inspect', 'check', 'processes'])}", param_hint="CASE"
+        )
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(case, algorithm, Path(folder) / "crops")
         figures = bench.watch_figures(rounds) if watch else bench.figures(rounds, repeats)
