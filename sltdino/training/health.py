@@ -193,8 +193,7 @@ class Watch:
     ) -> Finding | None:  # fmt: skip
         is_early = step <= self.grace_steps
         if since := streak.feed(step, holds, may_begin=not (is_early and has_grace), began=began):
-            against = live_remedies.against_one_point if name == ONE_POINT else live_remedies.against_uniform
-            live = tuple(against(self._knobs, ways).items())
+            live = tuple(live_remedies.against_collapse(self._knobs, ways).items())
             return _found(name, since, f"{text} since step {since}", ways, collapsed=True, live=live)
         if not (is_early and holds):
             return None

@@ -203,10 +203,14 @@ def test_a_run_that_was_stopped_may_go_on_to_adapt(train: Train, tmp_path: Path)
 
 
 @pytest.mark.usefixtures("hasty")
-def test_koleo_that_was_left_out_comes_in_against_one_point(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "_SAME_FEATURE_COSINE", 0.0)  # every run looks like one point
-    run = train(koleo_weight=0.0, epochs=4, use_sinkhorn=False, standardize_teacher=False).run_dir
+@pytest.mark.parametrize("finding", ["one-point collapse", "uniform collapse"])
+def test_koleo_that_was_left_out_comes_in(train: Train, monkeypatch: pytest.MonkeyPatch, finding: str) -> None:
+    if finding == "one-point collapse":
+        monkeypatch.setattr(health, "_SAME_FEATURE_COSINE", 0.0)  # every run looks so
+    temps = WARM if finding == "uniform collapse" else {"use_sinkhorn": False, "standardize_teacher": False}
+    run = train(koleo_weight=0.0, epochs=4, **temps).run_dir
     assert made(run)["loss.koleo_weight"] == 0.1
+    assert {row["finding"] for row in rows(run, "intervention")} == {finding}
     step = rows(run, "intervention")[0]["step"]
     assert {"loss_koleo" in row for row in rows(run, "train_step") if row["step"] > step} == {True}
     assert {"loss_koleo" in row for row in rows(run, "train_step") if row["step"] <= step} == {False}
