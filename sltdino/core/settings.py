@@ -283,9 +283,10 @@ class PretrainSettings(Section):
     """Where metrics, crops and settings also go: tensorboard (RUN/tensorboard) or wandb; several are a list, or the
     flag repeated. One that fails is switched off, and the run goes on."""
     on_collapse: Annotated[Literal["adapt", "stop", "ignore"], Knob(resume="free")] = "adapt"
-    """When the features have collapsed for a twentieth of the run, of 100 to 1,000 steps: adapt the settings
-    (standardized targets, temperature, KoLeo, learning rate) at most three times and then stop; stop, saved, with exit
-    code 3; or go on. A loss that only stays at that of guessing stops a run after half of it."""
+    """When the features have collapsed for a twentieth of the run (at least 100, at most 1,000 steps): adapt the
+    settings (standardized targets, temperature, KoLeo, learning rate) at most three times and then stop; stop, saved,
+    with exit code 3; or go on. A loss that only stays at that of guessing is adapted to once, and stops a run after
+    half of it."""
     resume_from: Annotated[str | None, Knob("--resume", ("resume",), "free")] = None
     """Continue a run: its folder or a checkpoint; `auto`: the one in --output-dir, if any; `must`: that one or fail."""
     overwrite: Annotated[bool, Knob(resume="free")] = False

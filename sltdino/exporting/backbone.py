@@ -5,6 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
+from sltdino.core.best_epoch import why_none
 from sltdino.core.json_files import data
 from sltdino.core.run_files import PARAMS, LoadedCheckpoint, load_checkpoint, read_metrics, read_names
 from sltdino.core.settings import PretrainSettings
@@ -59,12 +60,7 @@ def _refuse_without_best(run: Path) -> None:
     names = read_names(run)
     if (run / names.best_name).exists():
         return
-    records = list(read_metrics(run, names.history_file))
-    why = "no epoch has finished"
-    if any("knn" in record for record in records if record.get("epoch")):
-        why = "no epoch without collapse has reached the k-NN accuracy of what it started with"
-    elif any(record.get("context") == "train_epoch" for record in records):
-        why = "no epoch has finished without collapse"
+    why = why_none(read_metrics(run, names.history_file))
     raise MissingInputError(
         f"{run}: has no best checkpoint, because {why}; look at sltdino inspect, or take the last one"
     )

@@ -87,7 +87,8 @@ class Evaluator:
             record["clip_retrieval_pixels"] = self.progress["clip_retrieval_pixels"]
         self._record_bad()
         self.progress["measures"] = measures
-        self.run.log(step, {**record, "sample": self.probes.label_free.sample}, context="eval")
+        record |= {"sample": self.probes.label_free.sample, "judged_on": self.probes.judged_on}
+        self.run.log(step, record, context="eval")
         said = filter(None, (self._knn_said(), self._measures_said()))
         self.reporter.say(f"epoch {epoch}: {'; '.join(said) or 'no image of the sample can be read'}")
         return record.get("knn")
@@ -141,7 +142,7 @@ class Evaluator:
         return True
 
     def _forget_other_images(self) -> None:
-        """Drop what a resumed run has measured on other images than those it goes on with: it says nothing of these."""
+        """Drop what a resumed run has measured on other images, or by other k-NN, than it goes on with."""
         before, now = self.progress["judged_on"], self.probes.judged_on
         self.progress["judged_on"] = now
         if before in (None, now):  # the first versions did not keep it
@@ -149,7 +150,7 @@ class Evaluator:
         self.progress |= {key: value for key, value in self.PROGRESS.items() if key != "judged_on"}
         if self.progress["best"] is not None and self.progress["best"]["metric"] == "knn":
             self.progress["best"] = None
-        said = "other images are evaluated than before: what was measured on those is no longer compared with"
+        said = "other images are evaluated, or otherwise, than before: what was measured then is not compared with"
         self.run.notice(said)
         self.reporter.say(said)
 

@@ -27,9 +27,9 @@ class Change(NamedTuple):
 class Interventions:
     """The changes that a run has made to itself, in its progress, so that a resumed run has them too.
 
-    It intervenes where `--on-collapse stop` would end the run, and against a loss that stays at ln K, which may fall by
-    itself, well before: to change a setting costs less than to end a run. When and what follows from the recorded
-    metrics alone.
+    It intervenes where `--on-collapse stop` would end the run, and once well before against a loss that stays at ln K,
+    which may fall by itself: to change a setting costs less than to end a run. No setting gets a value again that did
+    not help. When and what follows from the recorded metrics alone.
 
     Args:
         progress: the run's, with `changed_at` and `interventions`.
@@ -86,14 +86,20 @@ class Interventions:
         is_over = self.session.settings.on_collapse == "stop" or len(self._steps()) >= MOST
         return is_over or not self._changes(finding)
 
+    def _made(self) -> list[dict[str, Any]]:
+        """Rows of interventions, without those from before somebody changed the settings."""
+        return [row for row in self.progress["interventions"] if row["step"] >= self.progress["changed_at"]]
+
     def _steps(self) -> set[int]:
-        made = (row["step"] for row in self.progress["interventions"])
-        return {step for step in made if step >= self.progress["changed_at"]}
+        return {row["step"] for row in self._made()}
 
     def _changes(self, finding: Finding) -> list[Change]:
         """What is still to be changed against the finding."""
         values = flatten(self.settings.model_dump())
-        return [Change(key, values[key], new) for key, new in finding.live if values[key] != new]
+        tried = {(row["knob"], row["old"]) for row in self._made()}
+        return [
+            Change(key, values[key], new) for key, new in finding.live if values[key] != new and (key, new) not in tried
+        ]
 
     def _intervene(self, step: int, finding: Finding) -> None:
         changes = self._changes(finding)

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sltdino.core.best_epoch import why_none
+from sltdino.core.run_files import read_metrics
 from sltdino.core.settings import PretrainSettings
 from sltdino.core.settings_base import known
 from sltdino.pretraining.initial import start_name
@@ -24,8 +26,8 @@ class RunSummary(NamedTuple):
     steps: int
     epochs: int
     best: dict[str, Any] | None
-    """`{"metric": "knn"|"loss", "value", "epoch"}` of checkpoint_best; None when every epoch was collapsed, or was
-    worth less than the start."""
+    """`{"metric": "knn"|"loss", "value", "epoch"}` of checkpoint_best; None when every epoch was collapsed, or worth
+    less than the start."""
     knn: float | None
     """Last k-NN accuracy 0..1, where there are validation images."""
     knn_untrained: float | None
@@ -72,10 +74,8 @@ def outcome(
     if collapsed and (knn is None or untrained is None or knn >= untrained):  # else it is said above
         parts.append(f"{collapsed[0].name} since step {collapsed[0].since_step:,}: {collapsed[0].remedy}")
     if summary.best is None:
-        sound = "every epoch was collapsed"
-        if untrained is not None:
-            sound = f"no epoch without collapse was as good as the {start_name(settings)}"
-        parts.append(f"no best checkpoint: {sound}")
+        records = read_metrics(summary.run_dir, settings.checkpointing.history_file)
+        parts.append(f"no best checkpoint: {why_none(records)}")
     return "; ".join(parts)
 
 

@@ -1,5 +1,6 @@
 """What follows the features of a run: k-NN where there are labels, measures that need none always."""
 
+import hashlib
 from typing import NamedTuple
 
 from sltdino.core.settings import PretrainSettings
@@ -28,7 +29,7 @@ class Probes(NamedTuple):
     unreadable: list[UnreadableImage]
     """What the probes could not read since the list was last emptied; they append to it."""
     judged_on: str
-    """Digest of the images that are looked at."""
+    """Digest of the images that are looked at, and of how k-NN judges them."""
     judges: str
     """By what and on what they judge, for people."""
 
@@ -74,12 +75,15 @@ def build_probes(settings: PretrainSettings, images: ImageFolder) -> Probes:
         )
     refuse_shared_images(images, val)
     label_free, knn = LabelFreeProbe(val, crops, width=width, use="validation", on_bad=on_bad), None
+    judged_on = val.fingerprint
     if labels:
         votes = settings.evaluation
         pixels = Pixels(crops.image_size, crops.mean, crops.std)
         knn = KnnProbe(images, val, pixels, k=votes.knn_k, temp=votes.knn_temp, on_bad=on_bad)
+        facts = f"{val.fingerprint} {images.fingerprint} {votes.knn_k} {votes.knn_temp}"
+        judged_on = hashlib.sha256(facts.encode()).hexdigest()[:16]
     no_labels = f"no labels, which are sub-folders, in {folder}"
-    return Probes(knn, label_free, unreadable, val.fingerprint, _judges(knn, label_free, no_labels))
+    return Probes(knn, label_free, unreadable, judged_on, _judges(knn, label_free, no_labels))
 
 
 def evaluation_plan(settings: PretrainSettings, probes: Probes) -> str:

@@ -46,6 +46,7 @@ class RunWatch:
         """In force after the last record."""
         self.health: Health | None = None
         """Of the last step that was recorded here."""
+        self._judged_at = 0
 
     def replay(self, interventions: Sequence[Mapping[str, Any]]) -> None:
         """Judge the recorded steps as they were judged, each under the interventions that had been made before it."""
@@ -56,7 +57,7 @@ class RunWatch:
                 if len(made) != in_force:
                     self.watch.adapt(made)
                     in_force = len(made)
-                self.findings = self.watch.feed(step, record)
+                self.findings, self._judged_at = self.watch.feed(step, record), step
         self.watch.adapt(interventions)
 
     @property
@@ -81,7 +82,7 @@ class RunWatch:
 
     def judge(self, step: int, record: Mapping[str, Any]) -> str:
         """Judge a `train_step` record, tell of findings that begin or end, and return the verdict's name."""
-        before, self.findings = self.findings, self.watch.feed(step, record)
+        before, self.findings, self._judged_at = self.findings, self.watch.feed(step, record), step
         for finding in _missing_in(before, self.findings):
             self.reporter.warn(f"step {step}: {finding.name}: {finding.text}; {finding.remedy}")
         for finding in _missing_in(self.findings, before):
@@ -96,19 +97,20 @@ class RunWatch:
         Args:
             changed_at: step of the last change of the settings, which gives a run its beginning anew; 0: none.
             acted_at: step since then of the last intervention, which has as long to work, and as long again.
-            may_end: the run is about to be ended for it, for which a loss at ln K has to last longer.
+            may_end: the run is about to be ended for it. For that, and for more than one intervention, a loss that only
+                stays at ln K has to last longer, since it may fall by itself.
         """
+        if acted_at is not None and self._judged_at <= acted_at:
+            return None  # what is advised is still that from before the intervention
         short = min(_MOST_PATIENCE, max(_LEAST_PATIENCE, round(_PATIENCE_SHARE * total_steps)))
         late = max(short, round(_LATE_PATIENCE_SHARE * total_steps))
         judged_from = changed_at + self.watch.grace_steps
         begun_at = judged_from if acted_at is None else acted_at + short
         for finding in self.findings:
-            lasts_late = step - max(finding.since_step, judged_from) >= late
-            if (
-                finding.collapsed
-                and step - max(finding.since_step, begun_at) >= short
-                and (lasts_late or not (may_end and finding.may_start_late))
-            ):
+            is_short = step - max(finding.since_step, begun_at) < short
+            is_early = step - max(finding.since_step, judged_from) < late
+            waits = finding.may_start_late and (may_end or acted_at is not None)
+            if finding.collapsed and not is_short and not (waits and is_early):
                 return finding
         return None
 

@@ -73,6 +73,10 @@ def _methods(results: Sequence[Any]) -> list[dict[str, Any]]:
 
 
 def _alike(evaluations: Sequence[Mapping[str, Any]], key: str) -> list[Mapping[str, Any]]:
-    """Those on the same images as the last one: a resumed run may have gone on with others, which compare with none."""
+    """Those judged as the last one: a resumed run may have gone on with other images, which compare with none."""
+
+    def judged(row: Mapping[str, Any]) -> tuple[Any, Any]:
+        return row.get(key), row.get("judged_on")
+
     measured = [row for row in evaluations if row.get(key) is not None] or list(evaluations)
-    return [row for row in measured if row.get(key) == measured[-1].get(key)]
+    return [row for row in measured if judged(row) == judged(measured[-1])]

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sltdino.core.best_epoch import NoBest
 from sltdino.core.json_lines import record_of, skim
 from sltdino.core.json_tail import LinesTail
 from sltdino.report.curves import Curve, Curves, number
@@ -72,8 +73,8 @@ class Digest:
         self.num_epochs = self.collapsed_epochs = 0
         self.evaluations: list[dict[str, Any]] = []
         self.best: dict[str, Any] | None = None
-        self.best_withdrawn: dict[str, Any] | None = None
-        """The record that took the last best one back, where none came after it."""
+        self.no_best = NoBest()
+        """Why there is none, where there is none."""
         self.resumes: list[dict[str, Any]] = []
         self.interventions: list[dict[str, Any]] = []
         """What the run has changed by itself against a collapse, a record for each setting."""
@@ -178,6 +179,7 @@ class Digest:
 
     def _feed_event(self, step: int, record: dict[str, Any]) -> None:
         self.news.append(record)
+        self.no_best.feed(record)
         match record.get("context"):
             case "train_epoch":
                 self.num_epochs += 1
@@ -188,10 +190,10 @@ class Digest:
                     self.losses.append(loss)
             case "eval":
                 self.evaluations.append(record)
-            case "train_best" if None not in map(number, (record.get("loss"), record.get("value"))):
-                self.best, self.best_withdrawn = record, None
+            case "train_best" if _is_whole_best(record):
+                self.best = record
             case "best_withdrawn":
-                self.best, self.best_withdrawn = None, record
+                self.best = None
             case "intervention" if len(self.interventions) < _MOST_EPISODES:
                 self.interventions.append(record)
                 self._adapt_watch()
@@ -210,6 +212,12 @@ def _is_sound(step: int, record: Mapping[str, Any]) -> bool:
         or (isinstance(value, float) and not math.isfinite(value))
         for value in record.values()
     )
+
+
+def _is_whole_best(record: Mapping[str, Any]) -> bool:
+    """Whether it says what is best about it; the old scripts knew the loss alone."""
+    values = [record.get("loss"), *([record.get("value")] if "metric" in record or "value" in record else [])]
+    return None not in map(number, values)
 
 
 def _seconds(start: object, end: object) -> float:

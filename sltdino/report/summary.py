@@ -24,7 +24,6 @@ from sltdino.core.run_files import (
 from sltdino.data.scanner import EXTENSIONS
 from sltdino.errors import MissingInputError, RunFolderError
 from sltdino.report import accuracy
-from sltdino.report.best_epoch import why_none
 from sltdino.report.curves import number
 from sltdino.report.digest import Digest
 from sltdino.report.verdict import judge_run
@@ -73,7 +72,7 @@ class RunReader:
         run, params, digest = self.run, self._params, self.digest
         status = read_status(run)
         self.was_reread = digest.update() or began_again
-        state, knn = _state(run, status), accuracy.accuracies(digest.evaluations)
+        state = _state(run, status)
         facts = {
             "run": str(run),
             "what": _what(params),
@@ -81,12 +80,12 @@ class RunReader:
             "progress": _progress(params, digest, status),
             "speed": _speed(digest, state["state"]),
             "loss": _loss(params, digest),
-            "knn": {"start": _start_name(params), **knn},
+            "knn": {"start": _start_name(params), **accuracy.accuracies(digest.evaluations)},
             "label_free": accuracy.label_free(digest.evaluations),
             "evaluations": list(map(accuracy.stored, read_evaluations(run))),
             "health": {**_health(digest), "collapsed_epochs": digest.collapsed_epochs},
             "best": digest.best,
-            "why_no_best": why_none(digest, knn),
+            "why_no_best": digest.no_best.why() if digest.best is None else "",
             "resumes": digest.resumes,
             "interventions": digest.interventions,
             "bad_images": status.get("bad_images", 0),

@@ -1,6 +1,7 @@
 """Which epoch is `checkpoint_best`: by k-NN where there are validation images, else by loss, never a collapsed one."""
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -70,16 +71,25 @@ def test_an_epoch_whose_features_are_worth_less_than_those_it_started_with_is_no
     reporter = recorder()
     run = train(epochs=2, val_dir=val, eval_every=1, reporter=reporter).run_dir
     assert not (run / "checkpoint_best.pt").exists()
-    why = "no epoch without collapse has reached the 50.0% k-NN of what it started with"
+    why = "no epoch that did not look collapsed has reached the 50.0% k-NN of what it started with"
     assert summarize(run)["why_no_best"] == why
     assert f"none: {why}" in " ".join(page.render(summarize(run), plots.ASCII).split())
-    assert "no best checkpoint: no epoch without collapse was as good as the untrained network" in reporter.said[-2]
-    with pytest.raises(MissingInputError, match="has reached the k-NN accuracy of what it started with; look at"):
+    assert reporter.said[-2].endswith(f"no best checkpoint: {why}")
+    with pytest.raises(MissingInputError, match=f"because {re.escape(why)}; look at"):
         export(run, format="slt", out=tmp_path / "b.pt", which="best")
     knn += [0.5, 0.4]
     resume(run, flags={"epochs": 4})
     assert best_epoch(run) == 3  # as good as the start is good enough
     assert summarize(run)["why_no_best"] == ""
+
+
+def test_an_epoch_is_compared_with_a_start_that_was_judged_alike(train: Any, val: str, knn: list[float]) -> None:
+    knn += [0.9, 0.3]
+    run = train(epochs=1, val_dir=val, eval_every=1).run_dir
+    assert not (run / "checkpoint_best.pt").exists()
+    knn += [0.2]
+    assert resume(run, flags={"epochs": 2, "knn_k": 1}).best == {"metric": "knn", "value": 0.2, "epoch": 2}
+    assert summarize(run)["knn"]["untrained"] is None
 
 
 def test_an_epoch_that_was_not_evaluated_is_never_best(train: Any, val: str, knn: list[float]) -> None:
@@ -159,6 +169,10 @@ def test_what_looks_collapsed_in_the_first_steps_is_not_best_although_it_is_not_
     assert all(row["target_entropy"] > 0.99 * math.log(32) for row in rows)
     assert (summary.best, records(summary.run_dir, "train_best")) == (None, [])
     assert not (summary.run_dir / "checkpoint_best.pt").exists()
+    why = summarize(summary.run_dir)["why_no_best"]
+    assert why.startswith(
+        "no epoch that did not look collapsed" if labelled else "no epoch was judged that did not look"
+    )
 
 
 PINNED = {"learning_rate": 1e-7, "min_learning_rate": 0.0, "koleo_weight": 0.0, "epochs": 6}

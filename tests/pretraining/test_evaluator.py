@@ -20,7 +20,7 @@ from sltdino.pretraining import resume
 from sltdino.pretraining.evaluator import Evaluator, measures_said
 from sltdino.pretraining.probes import build_probes
 
-MEASURES = {"rankme", "rankme_max", "feature_std", "alignment", "uniformity", "sample"}
+MEASURES = {"rankme", "rankme_max", "feature_std", "alignment", "uniformity", "sample", "judged_on"}
 KNN = {"knn", "knn_pixels", "protocol"}
 
 

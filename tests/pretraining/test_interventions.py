@@ -130,7 +130,6 @@ def test_a_long_run_is_not_left_collapsed_for_its_twentieth(train: Train, monkey
     ):
         monkeypatch.setattr(module, name, steps)
     monkeypatch.setattr(watch, "_PATIENCE_SHARE", 1.0)
-    monkeypatch.setattr(health, "_MOST_GRACE", 2)
     assert rows(train(**{**LONG, "epochs": 20}).run_dir, "intervention")[0]["step"] < 12  # of 60
 
 
@@ -140,10 +139,24 @@ def test_a_loss_that_only_stays_up_is_adapted_to_early_and_ends_a_run_late(train
     with pytest.raises(CollapsedError, match=r"at step (3[1-9]|4\d) of 60: the loss stays at"):  # half of it, and grace
         train("stop", on_collapse="stop", **slow)
     run = train("adapt", **slow).run_dir
-    row = rows(run, "intervention")[0]
-    assert (row["finding"], row["knob"], row["old"]) == ("uniform collapse", "optimizer.learning_rate", 1e-9)
-    assert row["new"] > 1e-5
-    assert row["step"] < 20
+    first, *later = rows(run, "intervention")
+    assert (first["finding"], first["knob"], first["old"]) == ("uniform collapse", "optimizer.learning_rate", 1e-9)
+    assert first["new"] > 1e-5
+    assert first["step"] < 20
+    assert all(row["step"] > 30 for row in later)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_no_setting_gets_a_value_again_that_did_not_help(
+    train: Train, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(watch, "_LATE_PATIENCE_SHARE", 0.1)
+    monkeypatch.setattr(health, "_PINNED_SHARE", 1e9)  # whatever the student knows, it guesses
+    with pytest.raises(CollapsedError):
+        train(epochs=30, koleo_weight=0.0)
+    made = [(row["knob"], row["old"], row["new"]) for row in rows(tmp_path / "run", "intervention")]
+    assert made
+    assert len({(knob, value) for knob, old, new in made for value in (old, new)}) == len(made) + 1
 
 
 def test_a_run_that_is_healthy_is_the_same_under_all_three(train: Train, finished_once: Path) -> None:
@@ -169,10 +182,12 @@ def test_a_run_that_interventions_do_not_help_ends_after_the_last_of_them(train:
 
 @pytest.mark.usefixtures("hasty")
 def test_a_run_stopped_between_a_record_and_the_next_intervention_makes_the_same_ones(
-    train: Train, recorder: Any
+    train: Train, recorder: Any, tmp_path: Path
 ) -> None:
     stuck = {**WARM, "learning_rate": 1e-12, "min_learning_rate": 0.0, "koleo_weight": 0.0, "epochs": 30}
-    whole = train("whole", log_interval=5, **stuck).run_dir
+    with pytest.raises(CollapsedError):
+        train("whole", log_interval=5, **stuck)
+    whole = tmp_path / "whole"
     steps = sorted({row["step"] for row in rows(whole, "intervention")})
     assert len(steps) == MOST
     second, third = (max(row["step"] for row in rows(whole, "train_step") if row["step"] < step) for step in steps[1:])
@@ -181,7 +196,8 @@ def test_a_run_stopped_between_a_record_and_the_next_intervention_makes_the_same
         train("stopped", reporter=recorder(stop_at=second), log_interval=5, **stuck)
     with pytest.raises(StoppedError):
         resume(whole.parent / "stopped", reporter=recorder(stop_at=third))
-    resume(whole.parent / "stopped")
+    with pytest.raises(CollapsedError):
+        resume(whole.parent / "stopped")
     assert first_difference(whole, whole.parent / "stopped") == ""
 
 
