@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from sltdino.cli import app
 from sltdino.core.run_files import load_checkpoint, read_artifacts, read_metrics
 from sltdino.errors import MissingInputError, StoppedError
 from sltdino.exporting.formats import export
@@ -75,6 +76,8 @@ def test_an_epoch_whose_features_are_worth_less_than_those_it_started_with_is_no
     assert summarize(run)["why_no_best"] == why
     assert f"none: {why}" in " ".join(page.render(summarize(run), plots.ASCII).split())
     assert reporter.said[-2].endswith(f"no best checkpoint: {why}")
+    assert app.main(["inspect", str(run), "--html", str(tmp_path / "page.html")]) == 0
+    assert f"none: {why}" in (tmp_path / "page.html").read_text()
     with pytest.raises(MissingInputError, match=f"because {re.escape(why)}; look at"):
         export(run, format="slt", out=tmp_path / "b.pt", which="best")
     knn += [0.5, 0.4]
