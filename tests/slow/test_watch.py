@@ -65,7 +65,8 @@ CENTERED = {"use_sinkhorn": False, "standardize_teacher": False, "num_local_crop
     [
         ("uniform collapse", {"teacher_temp": 0.3, "teacher_temp_start": 0.3}),
         ("one-point collapse",
-         {"teacher_temp": 0.01, "center_momentum": 0.9999, "learning_rate": 0.01, "koleo_weight": 0.0}),
+         {"teacher_temp": 0.01, "center_momentum": 0.9999, "learning_rate": 0.01, "koleo_weight": 0.0,
+          "vit_weight_init": "xavier"}),
     ],
 )  # fmt: skip
 def test_a_run_that_stop_would_end_is_brought_back_by_an_intervention(
