@@ -70,7 +70,7 @@ def _rate(folder: Path, size: int, repeats: int) -> float:
     answers = [child.communicate()[0] for child in children]
     if any(child.returncode for child in children):
         raise RuntimeError("a process of the measurement failed; see its message above")
-    return min(json.loads(answer)["images_per_second"] for answer in answers) * size
+    return size * min(float(json.loads(answer)["images_per_second"]) for answer in answers)
 
 
 def _steps(crops: Path, meeting: Path, size: int, repeats: int, rank: int) -> float:
@@ -89,8 +89,11 @@ def _steps(crops: Path, meeting: Path, size: int, repeats: int, rank: int) -> fl
         grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         flat = torch.cat([grad.flatten() for grad in grads])
         dist.all_reduce(flat)
-        parts = flat.div_(size).split([grad.numel() for grad in grads])
-        torch._foreach_copy_(grads, [part.view_as(grad) for part, grad in zip(parts, grads, strict=True)])
+        flat.div_(size)
+        at = 0
+        for grad in grads:
+            grad.copy_(flat[at : at + grad.numel()].view_as(grad))
+            at += grad.numel()
 
     if size > 1:
         session.trainer.optimizer.register_step_pre_hook(average)
