@@ -247,7 +247,7 @@ def main(
             found = {
                 "inspect": lambda: inspect_figures(Path(folder), records),
                 "check": lambda: check_figures(Path(folder)),
-                "processes": lambda: process_figures(rounds, repeats),
+                "processes": lambda: process_figures(Path(folder), rounds, repeats),
             }[case]()
         print(json.dumps(found, indent=2) if as_json else "\n".join(f"{k:<32} {v:12,.2f}" for k, v in found.items()))
         return

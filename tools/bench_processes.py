@@ -11,7 +11,6 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -37,17 +36,20 @@ _TIMEOUT = timedelta(minutes=2)
 """For the others, where one has failed."""
 
 
-def figures(rounds: int, repeats: int) -> dict[str, float]:
-    """Images a second of each way, medians over the rounds, and their ratio in each round's pair."""
+def figures(folder: Path, rounds: int, repeats: int) -> dict[str, float]:
+    """Images a second of each way, medians over the rounds, and their ratio in each round's pair.
+
+    Args:
+        folder: for crops and for what the processes meet by.
+    """
     cores = min(usable_cores(), _MOST_PROCESSES)
     rows: dict[str, list[float]] = {"threads": [], "processes": [], "ratio": []}
-    with tempfile.TemporaryDirectory() as folder:
-        write_demo_crops("hands", Path(folder) / "crops", count=400, seed=0)
-        for number in range(rounds):
-            ways = [("threads", 1), ("processes", cores)]
-            rates = {name: _rate(Path(folder), size, repeats) for name, size in (ways if number % 2 else ways[::-1])}
-            for name, value in {**rates, "ratio": rates["processes"] / rates["threads"]}.items():
-                rows[name].append(value)
+    write_demo_crops("hands", folder / "crops", count=400, seed=0)
+    for number in range(rounds):
+        ways = [("threads", 1), ("processes", cores)]
+        rates = {name: _rate(folder, size, repeats) for name, size in (ways if number % 2 else ways[::-1])}
+        for name, value in {**rates, "ratio": rates["processes"] / rates["threads"]}.items():
+            rows[name].append(value)
     medians = {name: statistics.median(values) for name, values in rows.items()}
     return {
         "cores": cores,

@@ -282,8 +282,7 @@ def watch_of(params: Mapping[str, Any]) -> Watch | None:
 
 
 def grace_steps(params: Mapping[str, Any]) -> int:
-    """Steps in which a run is not judged collapsed: its warm-up, what it keeps frozen, and at least a tenth of it, or
-    of a long run a thousand."""
+    """Steps in which a run is not judged collapsed: its warm-up, what it keeps frozen, or a tenth (100 to 1,000)."""
     optimizer = params["settings"].get("optimizer")
     optimizer = optimizer if isinstance(optimizer, Mapping) else {}
     epochs = [optimizer.get(f"{key}_epochs") for key in ("warmup", "freeze_last_layer", "freeze_backbone")]

@@ -202,6 +202,18 @@ def test_a_run_stopped_between_a_record_and_the_next_intervention_makes_the_same
 
 
 @pytest.mark.usefixtures("hasty")
+def test_between_two_interventions_and_before_the_end_a_step_is_judged_anew(train: Train, tmp_path: Path) -> None:
+    stuck = {**WARM, "learning_rate": 1e-12, "min_learning_rate": 0.0, "koleo_weight": 0.0}
+    with pytest.raises(CollapsedError):
+        train(epochs=1, pseudo_epochs=60, log_interval=20, **stuck)  # twice the patience is 18 steps
+    run = tmp_path / "run"
+    recorded = [row["step"] for row in rows(run, "train_step")]
+    done = [*sorted({row["step"] for row in rows(run, "intervention")}), load_checkpoint(run).state["steps_done"]]
+    assert len(done) > 2
+    assert all(any(earlier < step <= later for step in recorded) for earlier, later in pairwise(done))
+
+
+@pytest.mark.usefixtures("hasty")
 def test_a_setting_that_is_given_takes_the_place_of_the_adapted_one(train: Train) -> None:
     run = train(**LONG).run_dir
     resume(run, flags={"teacher_temp": 0.5, "epochs": 5}, allow_change=["teacher_temp"])
